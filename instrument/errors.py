@@ -1,0 +1,51 @@
+"""The exceptions and the warning that users meet."""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["ConfigurationError", "InstrumentError", "InstrumentWarning"]
+
+
+class InstrumentError(Exception):
+    """Base class of every exception that this package raises on purpose."""
+
+
+class ConfigurationError(InstrumentError, ValueError):
+    """A value given to the package that it cannot use.
+
+    `name`, `value` and `accepted` carry what the message says.
+    """
+
+    def __init__(self, name: str, value: object, accepted: str) -> None:
+        super().__init__(f"{name}={_shown(value)}: use {accepted}")
+        self.name = name
+        self.value = value
+        self.accepted = accepted
+
+
+class ConfigurationTypeError(ConfigurationError, TypeError):
+    """The same for a value of a wrong type, so that `except TypeError` works too."""
+
+
+class InstrumentWarning(UserWarning):
+    """Something could not be recorded; the message names the place and the cure."""
+
+
+def reject_unknown(function: str, unknown: dict[str, object], accepted: str) -> None:
+    """Raise for keyword arguments that `function` does not take."""
+    for name, value in unknown.items():
+        raise ConfigurationTypeError(f"{function}(): unknown argument {name}", value, accepted)
+
+
+def reject_type(name: str, value: object, accepted: str) -> NoReturn:
+    raise ConfigurationTypeError(name, value, accepted)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # a broken __repr__ must not hide what the user did wrong
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else text[:197] + "..."

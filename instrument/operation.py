@@ -1,0 +1,193 @@
+"""The values that everything else passes around: what was called, and what it used."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+__all__ = ["Operation", "SessionStats", "Usage"]
+
+
+class Usage(Struct, frozen=True):
+    """The tokens that one response reports; `None` means not reported, 0 means reported as zero.
+
+    `input_tokens` includes every cached token and `output_tokens` includes reasoning
+    (OpenTelemetry GenAI semantic conventions). `total_tokens` is the provider's own total.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+    model: str | None = None
+    response_id: str | None = None
+
+
+class OperationLine(Struct, omit_defaults=True):
+    """One finished operation as it stands in the journal: keys in this order, absent when unknown."""
+
+    timestamp: str
+    session_id: str
+    service: str
+    operation: str
+    success: bool
+    duration_seconds: float
+    tokens: int | None = None
+    metadata: Any = False  # never left at its default, because the key is always written
+    operation_id: str | None = None
+    parent_id: str | None = None
+    trace_id: str | None = None
+    parent_session_id: str | None = None
+    session_name: str | None = None
+    outcome: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    kind: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    cost_source: str | None = None
+    response_id: str | None = None
+    usage_operation_id: str | None = None
+    attempt: int | None = None
+    first_chunk_seconds: float | None = None
+    active_seconds: float | None = None
+    chunks: int | None = None
+    pid: int | None = None
+
+
+class SessionLine(Struct, omit_defaults=True, tag="session", tag_field="type"):
+    """An explicit session was entered."""
+
+    timestamp: str
+    session_id: str
+    session_name: str | None = None
+    parent_session_id: str | None = None
+    metadata: Any = None
+    pid: int | None = None
+
+
+class BeginLine(Struct, omit_defaults=True, tag="begin", tag_field="type"):
+    """An operation began at a call site that is slow; `run` names its process's lock file."""
+
+    timestamp: str
+    session_id: str
+    service: str
+    operation: str
+    operation_id: str
+    parent_id: str | None = None
+    pid: int | None = None
+    run: str | None = None
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One finished (or running, or interrupted) operation, as `UsageLog` reads it.
+
+    Attributes are the keys of the journal's lines. `timestamp` is the start, aware, in UTC;
+    `outcome` is `ok`, `error`, `cancelled`, `partial`, `interrupted` or, from
+    `UsageLog.running()` alone, `running`; `tokens` is the total; keys that this version does
+    not know are in `extra`.
+    """
+
+    timestamp: datetime
+    session_id: str
+    service: str
+    operation: str
+    success: bool
+    outcome: str
+    duration_seconds: float
+    tokens: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    operation_id: str | None = None
+    parent_id: str | None = None
+    trace_id: str | None = None
+    parent_session_id: str | None = None
+    session_name: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    kind: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    cost_source: str | None = None
+    response_id: str | None = None
+    usage_operation_id: str | None = None
+    attempt: int | None = None
+    first_chunk_seconds: float | None = None
+    active_seconds: float | None = None
+    chunks: int | None = None
+    pid: int | None = None
+    v: int = 1
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class SessionStats(Struct, frozen=True, kw_only=True):
+    """What a session came to.
+
+    Token and cost sums are over the operations that report them; `operations_without_usage`
+    counts the others. `success_rate` is 0..1, successes over operations without the cancelled
+    and interrupted ones, `None` when nothing is left to divide. `total_duration_seconds` sums
+    over operations, `elapsed_seconds` runs from the first start to the last end. Percentiles
+    interpolate linearly. `cost_usd` is `None` when nothing is priced; `cost_coverage` is the
+    share (0..1) of token-bearing operations that have a price.
+    """
+
+    session_id: str
+    name: str | None = None
+    parent_id: str | None = None
+    operation_count: int = 0
+    error_count: int = 0
+    cancelled_count: int = 0
+    partial_count: int = 0
+    interrupted_count: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    operations_without_usage: int = 0
+    success_rate: float | None = None
+    total_duration_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    p50_seconds: float | None = None
+    p95_seconds: float | None = None
+    p99_seconds: float | None = None
+    cost_usd: float | None = None
+    cost_coverage: float | None = None
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    services: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [
+            _counted(self.operation_count, "operation"),
+            _counted(self.total_tokens, "token"),
+        ]
+        if self.success_rate is not None:
+            parts.append(f"{self.success_rate * 100:.1f} % success")
+        if self.cost_usd is not None:
+            parts.append(f"${self.cost_usd:,.4f}")
+        parts.append(f"{self.elapsed_seconds:,.1f} s")
+        return ", ".join(parts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
