@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["ConfigurationError", "InstrumentError", "InstrumentWarning"]
+__all__ = ["ConfigurationError", "InstrumentError", "InstrumentWarning", "QueryError"]
 
 
 class InstrumentError(Exception):
@@ -27,6 +27,10 @@ class ConfigurationError(InstrumentError, ValueError):
 
 class ConfigurationTypeError(ConfigurationError, TypeError):
     """The same for a value of a wrong type, so that `except TypeError` works too."""
+
+
+class QueryError(InstrumentError, ValueError):
+    """A query that the database cannot answer; the message is its own."""
 
 
 class InstrumentWarning(UserWarning):

@@ -90,6 +90,12 @@ class BeginLine(Struct, omit_defaults=True, tag="begin", tag_field="type"):
     run: str | None = None
 
 
+class VoidLine(Struct, tag="void", tag_field="type"):
+    """The begin line of this operation is withdrawn: what it returned has not started."""
+
+    operation_id: str
+
+
 class Operation(Struct, frozen=True, kw_only=True):
     """One finished (or running, or interrupted) operation, as `UsageLog` reads it.
 

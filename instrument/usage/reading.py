@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from instrument.operation import Usage
 
-__all__ = ["Merge", "Reader", "Reading"]
+__all__ = [
+    "Family",
+    "Fields",
+    "FieldsMerge",
+    "Merge",
+    "ProviderFamily",
+    "Reader",
+    "Reading",
+    "Readings",
+    "StreamClass",
+]
 
 
-class Reading(Usage, frozen=True):
+class Reading(Usage, frozen=True, gc=False):
     """A `Usage`, and what else the response says of itself.
 
     `provider` and `kind` are OpenTelemetry's `gen_ai.provider.name` and `gen_ai.operation.name`.
     `outcome` is `error` or `cancelled` when the result says so, with `error_type` and
     `error_message`; otherwise `None`. Counts are as the provider gave them: the recorder drops
-    impossible ones.
+    impossible ones. `cost_source` is `provider` when the provider itself names the price.
     """
 
     provider: str | None = None
@@ -24,9 +34,23 @@ class Reading(Usage, frozen=True):
     outcome: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    cost_source: str | None = None
+
+
+class Readings(Reading, frozen=True, gc=False):
+    """The sum of several responses, and the reading of each one in `parts`.
+
+    A count is the sum over the parts that report it, `None` when none does; any other field is
+    what all parts agree on, else `None`. A `response_id` stands in one part only.
+    """
+
+    parts: tuple[Reading, ...] = ()
 
 
 Reader = Callable[[Any], "Reading | None"]
+
+Fields = Mapping[str, Any]
+"""A response, or a part of one, as its names and values: a dict, or an object's attributes."""
 
 
 class Merge(Protocol):
@@ -36,4 +60,59 @@ class Merge(Protocol):
         """Look at one chunk; one that says nothing is ignored."""
 
     def reading(self) -> Reading | None:
+        """Return what was seen so far; `None` if nothing was.
+
+        `Readings`, if the chunks came from more than one response.
+        """
+
+
+class FieldsMerge(Protocol):
+    """Merges the chunks of one response on the provider's own fields."""
+
+    def add(self, fields: Fields) -> bool:
+        """Take one chunk in; `False`, and take nothing, if it begins another response."""
+
+    def reading(self) -> Reading | None:
         """Return what was seen so far; `None` if nothing was."""
+
+
+class StreamClass(NamedTuple):
+    """How to follow instances of an SDK's stream class, or of its stream manager.
+
+    A stream's every way of being read (`for`, `next`, helper methods, text iterators) takes its
+    items from the iterator in its attribute `iterator`, which may be replaced. A manager gives
+    the stream when it is entered and has no such attribute (`None`).
+    """
+
+    iterator: str | None
+    is_async: bool
+
+    @property
+    def is_manager(self) -> bool:
+        return self.iterator is None
+
+
+class Family(Protocol):
+    """What a module for one provider's shapes offers."""
+
+    CLASSES: Mapping[str, Reader]
+    """SDK classes by name, for results whose class or base class is the SDK's."""
+
+    STREAMS: Mapping[tuple[str, str], StreamClass]
+    """Stream classes and managers by module and name."""
+
+
+class ProviderFamily(Family, Protocol):
+    """A family that is also recognised by the shape of a dict, JSON text or unknown object."""
+
+    def matches(self, fields: Fields) -> bool:
+        """Tell whether `read` knows this shape, by keys that only it has together."""
+
+    def read(self, fields: Fields) -> Reading | None:
+        """Read a whole response."""
+
+    def streams(self, fields: Fields) -> bool:
+        """Tell whether this is a chunk, an event or a whole response of this family."""
+
+    def new_merge(self, *, sdk: bool) -> FieldsMerge:
+        """Return a merge for the chunks of one response; `sdk`: they are the SDK's own objects."""

@@ -1,0 +1,174 @@
+"""Operations that began and have no line of their own: running ones, and interrupted ones."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from instrument._lines import end_of, operation_of, record_of
+from instrument._scan import Line, Skipped, Source, needle, scan
+from instrument.journal import is_alive
+from instrument.operation import Operation
+
+__all__ = ["Begun", "confirmed", "told_apart"]
+
+
+class Begun:
+    """Follows begin, void and operation lines in the order of the log, in any number of passes."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Line] = {}
+        # 8 bytes for each operation, because most logs hold far more of them than of begin lines
+        self._ended = array("q")
+
+    def add(self, line: Line) -> None:
+        operation_id = line.head.operation_id
+        if operation_id is None:
+            return
+        if line.head.is_operation:
+            self._ended.append(hash(operation_id))
+            if self._open:
+                self._open.pop(operation_id, None)
+        elif line.head.type == "begin":
+            self._open[operation_id] = line
+        elif line.head.type == "void":
+            self._open.pop(operation_id, None)
+
+    def left(self) -> list[Line]:
+        """Return the begin lines that nothing met so far has ended or withdrawn."""
+        return [self._open[each] for each in self.left_ids()]
+
+    def left_ids(self) -> set[str]:
+        candidates = {hash(each) for each in self._open}
+        ended = candidates.intersection(self._ended) if candidates else set()
+        return {each for each in self._open if hash(each) not in ended}
+
+
+def confirmed(sources: list[Source], operation_ids: Collection[str]) -> list[Line]:
+    """Return the begin lines of those operations that nothing in the log ends or withdraws."""
+    if not operation_ids:
+        return []
+    begun = Begun()
+    for line in scan(sources, Skipped(), [needle(each) for each in operation_ids]):
+        if line.head.operation_id in operation_ids:
+            begun.add(line)
+    return begun.left()
+
+
+def told_apart(
+    sources: list[Source], lines: list[Line], now: datetime
+) -> tuple[list[Operation], list[Operation]]:
+    """Return the running and the interrupted operations that the begin lines stand for.
+
+    Running: its process still holds `run/<run>.lock`. Interrupted: it does not; the duration ends
+    at the process's last sign of life.
+    """
+    alive: dict[tuple[Any, Any], bool] = {}
+    running, dead = [], []
+    for line in lines:
+        begin = _Begin.of(line)
+        key = (line.source.log_dir, begin.run)
+        if key not in alive:
+            alive[key] = begin.lives()
+        (running if alive[key] else dead).append(begin)
+    signs = _last_signs(sources, dead)
+    return (
+        [each.operation("running", now) for each in running],
+        [each.operation("interrupted", signs[each.operation_id]) for each in dead],
+    )
+
+
+class _Begin(Struct, frozen=True):
+    line: Line
+    record: dict[str, Any]
+    operation_id: str
+    run: str
+    pid: Any
+
+    @classmethod
+    def of(cls, line: Line) -> _Begin:
+        record = record_of(line.data)
+        run = record.get("run")
+        safe = run if isinstance(run, str) and _RUN.fullmatch(run) else ""
+        return cls(line, record, line.head.operation_id or "", safe, record.get("pid"))
+
+    def lives(self) -> bool:
+        return bool(self.run) and is_alive(self.line.source.log_dir, self.run)
+
+    def operation(self, outcome: str, until: datetime) -> Operation:
+        seconds = max(0.0, (until - self.line.moment).total_seconds())
+        record = {key: value for key, value in self.record.items() if key not in ("type", "run")}
+        told = {"success": False, "duration_seconds": seconds, "outcome": "interrupted"}
+        operation = operation_of(msgspec.json.encode(record | told))
+        assert operation is not None  # a begin line has all that an operation needs
+        return msgspec.structs.replace(operation, outcome=outcome)
+
+    def lock_touched_at(self) -> datetime:
+        """Return when the process last touched its lock file; without one, when this began."""
+        path = self.line.source.log_dir / "run" / f"{self.run}.lock"
+        with suppress(OSError, ValueError, OverflowError):
+            if self.run:
+                return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return self.line.moment
+
+
+def _last_signs(sources: list[Source], dead: list[_Begin]) -> dict[str, datetime]:
+    """Find the latest moment at which each process that died is known to have lived."""
+    watches = [_Watch(begin) for begin in dead if isinstance(begin.pid, int)]
+    by_process = defaultdict(list)
+    for watch in watches:
+        by_process[_process(watch.begin.line, watch.begin.pid)].append(watch)
+    for line in _lines_of_processes(sources, watches):
+        record = record_of(line.data)
+        for watch in by_process.get(_process(line, record.get("pid")), ()):
+            watch.see(line, record)
+    seen = {watch.begin.operation_id: watch.last for watch in watches if watch.last is not None}
+    return {each.operation_id: each.lock_touched_at() for each in dead} | seen
+
+
+def _lines_of_processes(sources: list[Source], watches: list[_Watch]) -> Iterator[Line]:
+    searched = [b'"pid":%d' % pid for pid in {watch.begin.pid for watch in watches}]
+    places = {watch.begin.line.source.log_dir for watch in watches}
+    here = [each for each in sources if each.log_dir in places]
+    found = scan(here, Skipped(), searched) if searched else ()
+    return (line for line in found if line.head.type != "void")
+
+
+def _process(line: Line, pid: object) -> tuple[object, ...]:
+    # hosts that share a directory number their processes independently
+    return (line.source.log_dir, line.source.writer, pid if isinstance(pid, int) else None)
+
+
+class _Watch:
+    """Sees the lines of one process number after one of its operations began."""
+
+    def __init__(self, begin: _Begin) -> None:
+        self.begin = begin
+        self.last: datetime | None = None
+        self._watching = False
+
+    def see(self, line: Line, record: dict[str, Any]) -> None:
+        is_begin = line.head.type == "begin"
+        if is_begin and line.head.operation_id == self.begin.operation_id:
+            self._watching = True
+        elif is_begin and record.get("run") != self.begin.run:
+            self._watching = False  # the number has gone to another process
+        elif self._watching:
+            end = _end_of(line)
+            self.last = end if self.last is None else max(self.last, end)
+
+
+def _end_of(line: Line) -> datetime:
+    operation = operation_of(line.data) if line.head.is_operation else None
+    return end_of(operation) if operation else line.moment
+
+
+_RUN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")

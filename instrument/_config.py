@@ -1,0 +1,223 @@
+"""What the program and its environment ask for: arguments, then environment, then defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
+
+__all__ = ["Settings", "configure", "disabled_by_environment", "settings"]
+
+Redact = Callable[[str, Any], Any]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings in force; `fallback` says that `log_dir` replaces one that cannot be written."""
+
+    log_dir: Path
+    enabled: bool
+    durability: Literal["call", "fsync"]
+    session_timeout_seconds: float
+    error_messages: bool
+    redact: Redact | None
+    propagate_threads: bool
+    max_bytes: int
+    fallback: bool = False
+
+
+def configure(
+    *,
+    log_dir: str | os.PathLike[str] | None = None,
+    enabled: bool | None = None,
+    durability: Literal["call", "fsync"] | None = None,
+    session_timeout_seconds: float | None = None,
+    error_messages: bool | None = None,
+    redact: Redact | None = None,
+    propagate_threads: bool | None = None,
+    max_bytes: int | None = None,
+    **unknown: object,
+) -> None:
+    """Set what is given, from the next operation on; `None` leaves a setting as it is.
+
+    - `log_dir`: where the log is kept (environment: `INSTRUMENT_DIR`).
+    - `enabled`: whether anything is written.
+    - `durability`: `call` hands a record to the kernel before the tracked call returns, so that a
+      kill loses nothing; `fsync` survives a power cut (environment: `INSTRUMENT_DURABILITY`).
+    - `session_timeout_seconds`: how long the ambient session lives without activity; 3600.
+    - `error_messages`: whether messages of exceptions are recorded, cut at 500 characters.
+    - `redact`: a callable `(field, value) -> value or None` that sees `error_message` and each
+      metadata value before they are recorded.
+    - `propagate_threads`: whether threads carry the session of whoever starts them.
+    - `max_bytes`: the log size beyond which one warning is given; 2 GiB.
+
+    Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
+    """
+    reject_unknown("configure", unknown, f"one of {', '.join(_ACCEPTED)}")
+    given = {
+        "log_dir": log_dir,
+        "enabled": enabled,
+        "durability": durability,
+        "session_timeout_seconds": session_timeout_seconds,
+        "error_messages": error_messages,
+        "redact": redact,
+        "propagate_threads": propagate_threads,
+        "max_bytes": max_bytes,
+    }
+    checked = {
+        name: _ACCEPTED[name](name, value) for name, value in given.items() if value is not None
+    }
+    _given.update(checked)
+    _put(None)
+
+
+def settings(*, ignore_environment: bool = False) -> Settings:
+    """Return the settings in force; the environment is read at the first call.
+
+    Raises `ConfigurationError` for a variable that cannot be used.
+    """
+    global _current
+    if _current is None:
+        _current = _resolve(_given, {} if ignore_environment else os.environ)
+    return _current
+
+
+@contextmanager
+def override(**changes: Any) -> Iterator[None]:
+    """Put other settings in force for the whole process until the block ends."""
+    before = settings()
+    _put(replace(before, **changes))
+    try:
+        yield
+    finally:
+        _put(before)
+
+
+def on_change(callback: Callable[[], None]) -> None:
+    """Have `callback` called whenever other settings come into force."""
+    _listeners.append(callback)
+
+
+def disabled_by_environment() -> bool:
+    """Tell whether `INSTRUMENT_DISABLED` switches everything off."""
+    return os.environ.get("INSTRUMENT_DISABLED", "").lower() in ("1", "true", "yes", "on")
+
+
+def _put(found: Settings | None) -> None:
+    global _current
+    _current = found
+    for listener in _listeners:
+        listener()
+
+
+def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    log_dir, fallback = _log_dir(given.get("log_dir"), environment.get("INSTRUMENT_DIR"))
+    return Settings(
+        log_dir=log_dir,
+        fallback=fallback,
+        enabled=given.get("enabled", not disabled_by_environment()),
+        durability=given.get("durability") or _durability(environment),
+        session_timeout_seconds=given.get("session_timeout_seconds", 3600.0),
+        error_messages=given.get("error_messages", True),
+        redact=given.get("redact"),
+        propagate_threads=given.get("propagate_threads", True),
+        max_bytes=given.get("max_bytes", 2 * 1024**3),
+    )
+
+
+def _log_dir(given: Path | None, from_environment: str | None) -> tuple[Path, bool]:
+    if given is not None:
+        return given, False
+    if from_environment:
+        return Path(from_environment).expanduser().absolute(), False
+    usual = Path(platformdirs.user_state_dir("instrument", appauthor=False))
+    if _can_be_written(usual):
+        return usual, False
+    import tempfile  # seldom needed, and it loads every compression library
+
+    return Path(tempfile.gettempdir()) / f"instrument-{os.getuid()}", True
+
+
+def _can_be_written(directory: Path) -> bool:
+    for place in (directory, *directory.parents):
+        try:
+            mode = place.stat().st_mode
+        except OSError:
+            continue
+        return stat.S_ISDIR(mode) and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+def _durability(environment: Mapping[str, str]) -> str:
+    value = environment.get("INSTRUMENT_DURABILITY")
+    return _one_of_durabilities("INSTRUMENT_DURABILITY", value) if value else "call"
+
+
+def _path(name: str, value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise ConfigurationTypeError(name, value, "a path as text or a pathlib.Path")
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise ConfigurationError(name, value, "the path of a directory")
+    return Path(text).expanduser().absolute()
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationTypeError(name, value, "True or False")
+    return value
+
+
+def _one_of_durabilities(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationTypeError(name, value, "'call' or 'fsync'")
+    if value not in ("call", "fsync"):
+        raise ConfigurationError(name, value, "'call' or 'fsync'")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationTypeError(name, value, "a number of seconds above 0")
+    if not 0 < value < math.inf:
+        raise ConfigurationError(name, value, "a number of seconds above 0")
+    return float(value)
+
+
+def _callable(name: str, value: Any) -> Redact:
+    if not callable(value):
+        raise ConfigurationTypeError(name, value, "a callable (field, value) -> value or None")
+    redact: Redact = value
+    return redact
+
+
+def _bytes(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationTypeError(name, value, "a number of bytes above 0")
+    if value <= 0:
+        raise ConfigurationError(name, value, "a number of bytes above 0")
+    return value
+
+
+_ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
+    "log_dir": _path,
+    "enabled": _boolean,
+    "durability": _one_of_durabilities,
+    "session_timeout_seconds": _seconds,
+    "error_messages": _boolean,
+    "redact": _callable,
+    "propagate_threads": _boolean,
+    "max_bytes": _bytes,
+}
+_given: dict[str, Any] = {}
+_current: Settings | None = None
+_listeners: list[Callable[[], None]] = []

@@ -1,0 +1,116 @@
+"""Arithmetic on usage that may hold anything: what is impossible is named, never guessed at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from msgspec.structs import replace
+
+from instrument.usage.reading import Reading
+
+__all__ = ["are_plausible", "impossible", "plus", "tokens_of", "without"]
+
+_MOST_TOKENS = 10**12
+_COUNT_CLASSES = frozenset((int, type(None)))
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
+
+
+def are_plausible(reading: Reading) -> bool:
+    """Tell quickly that nothing is impossible; `False` means to look with `impossible`."""
+    kinds = {
+        reading.input_tokens.__class__,
+        reading.output_tokens.__class__,
+        reading.cache_read_tokens.__class__,
+        reading.cache_write_tokens.__class__,
+        reading.reasoning_tokens.__class__,
+        reading.total_tokens.__class__,
+    }
+    if not kinds <= _COUNT_CLASSES or reading.cost_usd is not None:
+        return False
+    # negative if one of them is, and not below the largest
+    together = (
+        (reading.input_tokens or 0)
+        | (reading.output_tokens or 0)
+        | (reading.cache_read_tokens or 0)
+        | (reading.cache_write_tokens or 0)
+        | (reading.reasoning_tokens or 0)
+        | (reading.total_tokens or 0)
+    )
+    return 0 <= together <= _MOST_TOKENS
+
+
+def impossible(reading: Reading) -> dict[str, Any]:
+    """Return the fields that cannot be: negative, bool, NaN, text, above 10^12."""
+    dropped = {name: getattr(reading, name) for name in _COUNTS}
+    dropped = {name: count for name, count in dropped.items() if not _is_count(count)}
+    if not _is_cost(reading.cost_usd):
+        dropped["cost_usd"] = reading.cost_usd
+    return dropped
+
+
+def without(reading: Reading, dropped: dict[str, Any]) -> Reading:
+    """Return `reading` with the fields named in `dropped` unknown."""
+    return replace(reading, **dict.fromkeys(dropped))
+
+
+def tokens_of(reading: Reading) -> int | None:
+    """Return the provider's total, else the sum of the parts that are known."""
+    if reading.total_tokens is not None:
+        return reading.total_tokens
+    if reading.input_tokens is None:
+        return reading.output_tokens
+    return reading.input_tokens + (reading.output_tokens or 0)
+
+
+def plus(first: Reading, second: Reading) -> Reading:
+    """Return the sum, field by field; an impossible count stays visible, a name is the later one."""
+    total = None
+    if first.total_tokens is not None or second.total_tokens is not None:
+        total = _sum(_whole(first), _whole(second))
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    summed = {
+        name: _sum(getattr(first, name), getattr(second, name))
+        for name in (*names, "reasoning_tokens", "cost_usd")
+    }
+    return replace(
+        second,
+        **summed,
+        total_tokens=total,
+        model=second.model or first.model,
+        response_id=second.response_id or first.response_id,
+    )
+
+
+def _whole(reading: Reading) -> Any:
+    try:
+        return tokens_of(reading)
+    except TypeError:
+        return None
+
+
+def _sum(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return second if first is None else first
+    if not _is_number(first) or not _is_number(second):
+        return second if _is_number(first) else first
+    return first + second
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= _MOST_TOKENS)
+
+
+def _is_cost(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value < math.inf)

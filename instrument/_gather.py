@@ -1,0 +1,212 @@
+"""One reading of the journal: the lines that a query wants, and the operations they hold."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from itertools import dropwhile
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instrument._begun import Begun, confirmed, told_apart
+from instrument._lines import Head, operation_of, outcome_of, record_of
+from instrument._scan import Line, Skipped, Source, needle, scan, sources_of
+from instrument._stats import SessionFacts
+from instrument.operation import Operation
+
+__all__ = ["Reading", "Wanted"]
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a query asks of an operation; `None` asks nothing. `until` itself is left out."""
+
+    sessions: frozenset[str] | None = None
+    service: str | None = None
+    operation: str | None = None
+    model: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, each: Head | Operation, moment: datetime) -> bool:
+        return (
+            (self.since is None or moment >= self.since)
+            and (self.until is None or moment < self.until)
+            and (self.sessions is None or (each.session_id or "") in self.sessions)
+            and (self.service is None or each.service == self.service)
+            and (self.operation is None or each.operation == self.operation)
+            and (self.model is None or each.model == self.model)
+            and (self.outcome is None or outcome_of(each) == self.outcome)
+        )
+
+    def needles(self) -> list[bytes | None] | None:
+        return None if self.sessions is None else [needle(each) for each in self.sessions]
+
+
+class Reading:
+    """Reads the journals of `log_dirs` as they are now, in as many passes as a query needs."""
+
+    def __init__(self, log_dirs: Iterable[Path]) -> None:
+        self.sources = sources_of(log_dirs)
+        self.skipped = Skipped()
+        self.facts: dict[str, SessionFacts] = {}
+        self._begun = Begun()
+
+    def operations(self, wanted: Wanted, limit: int | None = None) -> list[Operation]:
+        """Return the newest `limit` finished and interrupted operations, in start order."""
+        newest = _Newest(limit)
+        self._pass(wanted, newest)
+        return self._with_interrupted(newest.operations(), wanted, limit)
+
+    def family(self, session_id: str, wanted: Wanted, limit: int | None) -> list[Operation]:
+        """Do the same for a session and all that descend from it."""
+        newest = _Newest(limit)
+        known, generation = {session_id}, {session_id}
+        while generation:
+            born = self._pass(replace(wanted, sessions=frozenset(generation)), newest)
+            generation = born - known
+            known |= generation
+        wanted = replace(wanted, sessions=frozenset(known))
+        return self._with_interrupted(newest.operations(), wanted, limit)
+
+    def running(self) -> list[Operation]:
+        """Return the operations that have begun and whose process lives, in start order."""
+        for line in scan(self.sources, self.skipped):
+            self._begun.add(line)
+        running, _ = told_apart(self.sources, self._begun.left(), datetime.now(UTC))
+        return sorted(running, key=start_order)
+
+    def latest_sessions(self, limit: int | None) -> dict[str, list[Operation]]:
+        """Return the sessions in which something began last, newest first, with their operations."""
+        latest: dict[str, datetime] = {}
+        first_source: dict[str, Source] = {}
+        for line in scan(self.sources, self.skipped):
+            session_id = line.head.session_id
+            if session_id is None:
+                continue
+            before = latest.get(session_id)
+            if before is None:
+                first_source[session_id] = line.source
+            if before is None or line.moment > before:
+                latest[session_id] = line.moment
+        ranked = sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
+        return self._by_session(ranked, {first_source[each] for each in ranked})
+
+    def _by_session(self, session_ids: list[str], begin: set[Source]) -> dict[str, list[Operation]]:
+        """Read the operations of sessions, of which nothing stands before the sources `begin`."""
+        found: dict[str, list[Operation]] = {each: [] for each in session_ids}
+        if not found:
+            return found
+        wanted = Wanted(sessions=frozenset(found))
+        newest = _Newest(None)
+        skipped, self.skipped = self.skipped, Skipped()  # each line counts once
+        self._pass(wanted, newest, list(dropwhile(lambda each: each not in begin, self.sources)))
+        self.skipped = skipped
+        for operation in self._with_interrupted(newest.operations(), wanted, None):
+            found[operation.session_id].append(operation)
+        return found
+
+    def _pass(
+        self, wanted: Wanted, newest: _Newest, sources: list[Source] | None = None
+    ) -> set[str]:
+        """Gather what is wanted; return the sessions met whose parent is among the wanted ones."""
+        born = set()
+        parents = wanted.sessions or ()
+        begun, takes = self._begun, wanted.takes
+        takes_begin = replace(wanted, outcome=None).takes
+        for line in scan(sources or self.sources, self.skipped, wanted.needles()):
+            head, kind = line.head, line.head.type
+            if kind != "begin" or takes_begin(head, line.moment):
+                begun.add(line)
+            if head.is_operation:
+                if takes(head, line.moment):
+                    newest.add(line)
+            elif kind == "session":
+                self._learn(line, parents)
+            if head.parent_session_id in parents and head.session_id:
+                born.add(head.session_id)
+        return born
+
+    def _learn(self, line: Line, sessions: Iterable[str]) -> None:
+        session_id = line.head.session_id
+        if session_id is None or session_id not in sessions:
+            return
+        record = record_of(line.data)
+        facts = self.facts.setdefault(session_id, SessionFacts())
+        name, parent_id = record.get("session_name"), line.head.parent_session_id
+        facts.learn(name if isinstance(name, str) else None, parent_id)
+        facts.entered_at = max(facts.entered_at or line.moment, line.moment)
+
+    def _with_interrupted(
+        self, finished: list[Operation], wanted: Wanted, limit: int | None
+    ) -> list[Operation]:
+        interrupted = []
+        if wanted.outcome in (None, "interrupted"):
+            interrupted = self.interrupted(self._begun.left_ids())
+        both = finished + [each for each in interrupted if wanted.takes(each, each.timestamp)]
+        both.sort(key=start_order)
+        return both if limit is None else both[max(0, len(both) - limit) :]
+
+
+    def interrupted(self, operation_ids: Collection[str]) -> list[Operation]:
+        """Return those of the operations that nothing ended and whose process has died.
+
+        The whole log is asked about them: a void line, for one, names no session.
+        """
+        lines = confirmed(self.sources, operation_ids)
+        return told_apart(self.sources, lines, datetime.now(UTC))[1]
+
+
+def start_order(operation: Operation) -> tuple[datetime, str]:
+    return operation.timestamp, operation.operation_id or ""
+
+
+class _Newest:
+    """Keeps the newest `limit` operations, each `operation_id` once.
+
+    With a limit, lines wait undecoded, because most of them make place for newer ones.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._lines: list[Line] = []
+        self._oldest = datetime.min.replace(tzinfo=UTC)
+        self._ids: set[str] = set()
+        self._all: list[Operation] = []
+
+    def add(self, line: Line) -> None:
+        if self._limit is None:
+            self._keep(line)
+        elif line.moment >= self._oldest:
+            self._lines.append(line)
+            if len(self._lines) > 2 * self._limit + 1000:
+                self._trim(self._limit)
+
+    def operations(self) -> list[Operation]:
+        if self._limit is not None:
+            self._trim(self._limit)
+        for line in self._lines:
+            self._keep(line)
+        return self._all
+
+    def _trim(self, limit: int) -> None:
+        once = {line.head.operation_id or id(line): line for line in reversed(self._lines)}
+        self._lines = heapq.nlargest(limit, once.values(), key=_line_order)
+        if len(self._lines) == limit and limit:
+            self._oldest = self._lines[-1].moment
+
+    def _keep(self, line: Line) -> None:
+        operation_id = line.head.operation_id
+        if operation_id in self._ids:
+            return
+        if operation_id is not None:
+            self._ids.add(operation_id)
+        operation = operation_of(line.data)
+        if operation is not None:
+            self._all.append(operation)
+
+
+def _line_order(line: Line) -> tuple[datetime, str]:
+    return line.moment, line.head.operation_id or ""

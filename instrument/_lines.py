@@ -1,0 +1,257 @@
+"""One line of the log, whatever wrote it: what it is, when it was, and the operation it holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from instrument.operation import Operation
+
+__all__ = [
+    "OUTCOMES",
+    "Head",
+    "decode_head",
+    "end_of",
+    "moment_of",
+    "operation_of",
+    "outcome_of",
+    "record_of",
+    "salvage",
+]
+
+OUTCOMES = ("ok", "error", "cancelled", "partial", "interrupted")
+OTHER_TYPES = ("begin", "session", "void")
+SUCCESSES = ("ok", "partial")
+MAX_COUNT = 10**12
+
+
+class Head(Struct, gc=False):
+    """The keys of a line that tell what it is and whether a query wants it."""
+
+    timestamp: str | None = None
+    session_id: str | None = None
+    service: str | None = None
+    operation: str | None = None
+    success: bool | None = None
+    operation_id: str | None = None
+    parent_session_id: str | None = None
+    outcome: str | None = None
+    error_type: str | None = None
+    model: str | None = None
+    type: str | None = None
+
+    @property
+    def is_operation(self) -> bool:
+        return self.type is None or self.type not in OTHER_TYPES
+
+    def is_whole(self) -> bool:
+        """Tell whether the line has what its type cannot do without, besides the timestamp."""
+        if self.service is not None and self.operation is not None and self.type != "begin":
+            return True
+        if self.type == "session":
+            return bool(self.session_id)
+        if self.type == "begin" and (self.service is None or self.operation is None):
+            return False
+        return self.type in OTHER_TYPES and bool(self.operation_id)
+
+
+def decode_head(line: bytes) -> Head:
+    """Read the head of a line; wrong types are converted as `operation_of` converts them.
+
+    Raises `ValueError` or `RecursionError` for what is no JSON object.
+    """
+    try:
+        return _decode_head(line)
+    except msgspec.ValidationError:
+        return _lenient_head(_decode_object(line))
+
+
+def moment_of(timestamp: str | None) -> datetime | None:
+    """Return a timestamp in UTC, naive ones taken as UTC; `None` for what is no timestamp."""
+    try:
+        moment = _fromisoformat(timestamp or "")
+        if moment.tzinfo is UTC:
+            return moment
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def outcome_of(head: Head | Operation) -> str:
+    """Return the outcome, derived from `success` where the line names none that is known."""
+    if head.outcome in OUTCOMES:
+        return head.outcome
+    success = head.error_type is None if head.success is None else head.success
+    return "ok" if success else "error"
+
+
+def record_of(line: bytes) -> dict[str, Any]:
+    """Decode a line that `decode_head` accepted; what is not UTF-8 in the rest becomes U+FFFD.
+
+    Raises `ValueError` or `RecursionError` where the rest is damaged otherwise.
+    """
+    try:
+        return _decode_object(line)
+    except ValueError:
+        records, _ = salvage(line)
+        if not records:
+            raise
+        return _decode_object(records[0])
+
+
+def operation_of(line: bytes) -> Operation | None:
+    """Read a whole operation; `None` for a line that does not hold one."""
+    try:
+        record = record_of(line)
+    except (ValueError, RecursionError):
+        return None
+    head = _lenient_head(record)
+    moment = moment_of(head.timestamp)
+    if moment is None or not head.is_operation or not head.is_whole():
+        return None
+    return _operation(record, head, moment)
+
+
+def end_of(operation: Operation) -> datetime:
+    """Return when an operation ended; its start where the sum is no date."""
+    try:
+        return operation.timestamp + timedelta(seconds=operation.duration_seconds)
+    except OverflowError:
+        return operation.timestamp
+
+
+def salvage(line: bytes) -> tuple[list[bytes], bool]:
+    """Cut the whole records out of a damaged line; the flag tells whether anything was left over.
+
+    Heals what other writers leave: a torn prefix, two records on one line, bytes that are not
+    UTF-8 (read as U+FFFD), and the `NaN` of Python's `json`.
+    """
+    text = line.decode("utf-8", "replace")
+    found, end = [], 0
+    for record, start, stop in _records_in(text):
+        lost = text[end:start].strip(" \t\r\0\ufeff")
+        found.append((record, bool(lost)))
+        end = stop
+    lost_any = not found or bool(text[end:].strip(" \t\r\0")) or any(lost for _, lost in found)
+    return [msgspec.json.encode(record) for record, _ in found], lost_any
+
+
+def _records_in(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
+    end = 0
+    for _, match in zip(range(_SALVAGE_TRIES), _STARTS.finditer(text), strict=False):
+        if match.start() < end:
+            continue
+        try:
+            record, stop = _lenient.raw_decode(text, match.start())
+            record = _encodable(record)
+        except (ValueError, RecursionError):
+            continue
+        if _lenient_head(record).is_whole():
+            yield record, match.start(), stop
+            end = stop
+
+
+def _encodable(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what `msgspec` will read again: lone surrogates become U+FFFD, NaN becomes null."""
+    text = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
+    decoded = text.decode("utf-16", "replace")
+    again: dict[str, Any] = json.loads(decoded, parse_constant=lambda _: None)
+    msgspec.json.encode(again)
+    return again
+
+
+_fromisoformat = datetime.fromisoformat
+_SALVAGE_TRIES = 32
+_STARTS = re.compile(r'\{\s*"')
+_lenient = json.JSONDecoder(strict=False)
+_decode_head = msgspec.json.Decoder(Head).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _lenient_head(record: dict[str, Any]) -> Head:
+    return Head(
+        timestamp=_text(record.get("timestamp")),
+        session_id=_text(record.get("session_id")),
+        service=_text(record.get("service")),
+        operation=_text(record.get("operation")),
+        success=_boolean(record.get("success")),
+        operation_id=_text(record.get("operation_id")),
+        parent_session_id=_text(record.get("parent_session_id")),
+        outcome=_text(record.get("outcome")),
+        error_type=_text(record.get("error_type")),
+        model=_text(record.get("model")),
+        type=_text(record.get("type")),
+    )
+
+
+def _operation(record: dict[str, Any], head: Head, moment: datetime) -> Operation:
+    values = {
+        name: _READERS[name](record.pop(name)) for name in record.keys() & _READERS.keys()
+    }
+    outcome = outcome_of(head)
+    values |= {
+        "timestamp": moment,
+        "session_id": head.session_id or "",
+        "success": outcome in SUCCESSES,
+        "outcome": outcome,
+        "duration_seconds": values.get("duration_seconds") or 0.0,
+        "metadata": values.get("metadata") or {},
+        "v": values.get("v") or 1,
+    }
+    return Operation(**values, extra=record)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _boolean(value: Any) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get((_text(value) or "").lower())
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None or number != int(number) else int(number)
+
+
+def _number(value: Any) -> float | int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not (math.isfinite(number) and 0 <= number <= MAX_COUNT):
+        return None
+    return value if isinstance(value, int) else number
+
+
+def _seconds(value: Any) -> float | None:
+    number = _number(value)
+    return None if number is None else float(number)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+COUNTS = (
+    "tokens input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens"
+    " attempt chunks pid v"
+).split()
+AMOUNTS = "duration_seconds first_chunk_seconds active_seconds cost_usd".split()
+_READERS: dict[str, Callable[[Any], Any]] = {
+    name: _text for name in Operation.__struct_fields__ if name != "extra"
+}
+_READERS |= dict.fromkeys(COUNTS, _count)
+_READERS |= dict.fromkeys(AMOUNTS, _seconds)
+_READERS |= {"metadata": _object}

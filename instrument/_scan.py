@@ -1,0 +1,227 @@
+"""The files of a log, and their lines in the order they were written."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from instrument._lines import Head, decode_head, moment_of, salvage
+
+__all__ = ["Line", "Skipped", "SkippedLine", "Source", "needle", "scan", "sources_of"]
+
+BLOCK_BYTES = 64 * 1024  # beyond 128 kB, every buffer costs fresh pages from the kernel
+MAX_LINE_BYTES = 16 * 1024**2
+MAX_NEEDLES = 6  # beyond it, decoding every line is faster than searching so often
+KEPT_SKIPPED_LINES = 100
+_SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
+
+
+class Source(Struct, frozen=True):
+    """One file of a log directory; `writer` is the host of a segment, `size` its length when found."""
+
+    path: Path
+    log_dir: Path
+    writer: str
+    size: int
+
+
+class Line(Struct, gc=False):
+    """A line that is one of ours; the moment of a void line means nothing."""
+
+    source: Source
+    head: Head
+    moment: datetime
+    data: bytes
+
+
+class SkippedLine(NamedTuple):
+    """A line that could not be read, in whole or in part."""
+
+    path: Path
+    offset: int
+    reason: str
+
+
+class Skipped:
+    """Counts the lines that could not be read, and keeps the first hundred."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lines: list[SkippedLine] = []
+
+    def add(self, source: Source, offset: int, reason: str) -> None:
+        self.count += 1
+        if len(self.lines) < KEPT_SKIPPED_LINES:
+            self.lines.append(SkippedLine(source.path, offset, reason))
+
+
+def sources_of(log_dirs: Iterable[Path]) -> list[Source]:
+    """List the regular `*.jsonl` files, each once even if it is reached by several paths."""
+    found: dict[tuple[int, int], Source] = {}
+    for log_dir in log_dirs:
+        for directory in (log_dir, log_dir / "journal"):
+            for path in sorted(_names(directory), key=_age):
+                _admit(path, log_dir, found)
+    return list(found.values())
+
+
+def needle(text: str) -> bytes | None:
+    """Return the bytes that every line holding `text` as a JSON string contains.
+
+    `None` where there are none such: text that writers escape in different ways, or that could
+    stand in the log as a number.
+    """
+    return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else None
+
+
+def scan(
+    sources: Iterable[Source], skipped: Skipped, needles: Sequence[bytes | None] | None = None
+) -> Iterator[Line]:
+    """Yield the lines that contain one of `needles` (without them: all), file by file, in order.
+
+    What is no line of ours goes to `skipped`. Raises `FileNotFoundError` for a file that vanished.
+    """
+    searched = _searchable(needles)
+    for source in sources:
+        for offset, block in _blocks(source, skipped):
+            found = _hits(block, searched) if searched else _lines(block)
+            for start, data in found:
+                try:
+                    head = decode_head(data)
+                except (ValueError, RecursionError):
+                    yield from _salvaged(source, offset + start, data, skipped)
+                else:
+                    moment = moment_of(head.timestamp) or _no_moment(head)
+                    if moment is not None and head.is_whole():
+                        yield Line(source, head, moment, data)
+                    else:
+                        skipped.add(source, offset + start, _fault(moment))
+
+
+_PLAIN = re.compile(r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+)$)[A-Za-z0-9._~:-]+")
+
+
+def _names(directory: Path) -> list[Path]:
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - Path.iterdir costs a Path for other files
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in names if name.endswith(".jsonl")]
+
+
+def _age(path: Path) -> tuple[str, int, str]:
+    name = _SEGMENT_NAME.fullmatch(path.name)
+    return (name.group(1), int(name.group(3)), path.name) if name else ("", 0, path.name)
+
+
+def _admit(path: Path, log_dir: Path, found: dict[tuple[int, int], Source]) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(status.st_mode):
+        name = _SEGMENT_NAME.fullmatch(path.name)
+        source = Source(path, log_dir, name.group(2) if name else "", status.st_size)
+        found.setdefault((status.st_dev, status.st_ino), source)
+
+
+def _searchable(needles: Sequence[bytes | None] | None) -> list[bytes] | None:
+    if not needles or len(needles) > MAX_NEEDLES:
+        return None
+    searched = [each for each in needles if each is not None]
+    return searched if len(searched) == len(needles) else None
+
+
+def _blocks(source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
+    """Yield runs of whole lines with their offsets, up to what the file held when it was opened.
+
+    Read and never mapped: a writer that truncates a mapped file would kill this process.
+    """
+    descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield from _whole_lines(descriptor, source, skipped)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_lines(descriptor: int, source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
+    size = os.fstat(descriptor).st_size
+    begin, want = 0, BLOCK_BYTES
+    while begin < size:
+        data = os.pread(descriptor, want, begin)
+        whole = data if len(data) < want else data[: data.rfind(b"\n") + 1]
+        if whole:
+            yield begin, whole
+            begin, want = begin + len(whole), BLOCK_BYTES
+        elif not data:
+            return
+        elif want < MAX_LINE_BYTES:
+            want *= 2
+        else:
+            skipped.add(source, begin, f"line over {MAX_LINE_BYTES} bytes")
+            begin = _after_line(descriptor, begin + len(data))
+
+
+def _after_line(descriptor: int, position: int) -> int:
+    while data := os.pread(descriptor, BLOCK_BYTES, position):
+        end = data.find(b"\n")
+        if end >= 0:
+            return position + end + 1
+        position += len(data)
+    return position
+
+
+def _lines(block: bytes) -> Iterator[tuple[int, bytes]]:
+    start = 0
+    for data in block.split(b"\n"):
+        if data:
+            yield start, data
+        start += len(data) + 1
+
+
+def _hits(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    starts = sorted({start for each in needles for start in _line_starts(block, each)})
+    for start in starts:
+        stop = block.find(b"\n", start)
+        yield start, block[start : stop if stop >= 0 else len(block)]
+
+
+def _line_starts(block: bytes, searched: bytes) -> Iterator[int]:
+    position = block.find(searched)
+    while position >= 0:
+        yield block.rfind(b"\n", 0, position) + 1
+        stop = block.find(b"\n", position)
+        if stop < 0:
+            return
+        position = block.find(searched, stop)
+
+
+def _salvaged(source: Source, offset: int, data: bytes, skipped: Skipped) -> Iterator[Line]:
+    if not data.strip():
+        return
+    records, lost = salvage(data)
+    if lost:
+        skipped.add(source, offset, "damaged line" if records else "not JSON")
+    for record in records:
+        head = decode_head(record)
+        moment = moment_of(head.timestamp) or _no_moment(head)
+        if moment is not None:
+            yield Line(source, head, moment, record)
+        else:
+            skipped.add(source, offset, _fault(moment))
+
+
+def _no_moment(head: Head) -> datetime | None:
+    return datetime.min.replace(tzinfo=UTC) if head.type == "void" else None
+
+
+def _fault(moment: datetime | None) -> str:
+    return "no timestamp" if moment is None else "no operation"

@@ -1,0 +1,144 @@
+"""Sums over operations: what a session came to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from instrument._lines import end_of
+from instrument.operation import Operation, SessionStats
+
+__all__ = ["SessionFacts", "percentile", "session_stats"]
+
+COUNTED = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+
+
+class SessionFacts(Struct):
+    """What the lines of a session say about the session itself; the latest word counts."""
+
+    name: str | None = None
+    parent_id: str | None = None
+    entered_at: datetime | None = None
+
+    def learn(self, name: str | None, parent_id: str | None) -> None:
+        self.name = name or self.name
+        self.parent_id = parent_id or self.parent_id
+
+
+def session_stats(
+    session_id: str, operations: Sequence[Operation], facts: SessionFacts
+) -> SessionStats:
+    """Sum `operations`, which are in start order and may include those of child sessions.
+
+    Without operations, `first_at` and `last_at` are when the session was last entered.
+    """
+    outcomes = Counter(each.outcome for each in operations)
+    durations = sorted(each.duration_seconds for each in operations)
+    billed = _billed(operations)
+    first, last = _span(operations, facts.entered_at)
+    return SessionStats(
+        session_id=session_id,
+        name=facts.name,
+        parent_id=facts.parent_id,
+        operation_count=len(operations),
+        error_count=outcomes["error"],
+        cancelled_count=outcomes["cancelled"],
+        partial_count=outcomes["partial"],
+        interrupted_count=outcomes["interrupted"],
+        **{name: sum(getattr(each, name) or 0 for each in billed) for name in COUNTED},
+        total_tokens=sum(total_tokens(each) or 0 for each in billed),
+        operations_without_usage=sum(map(_is_without_usage, operations)),
+        success_rate=_success_rate(outcomes),
+        total_duration_seconds=math.fsum(durations),
+        elapsed_seconds=(last - first).total_seconds() if first and last else 0.0,
+        p50_seconds=percentile(durations, 0.50),
+        p95_seconds=percentile(durations, 0.95),
+        p99_seconds=percentile(durations, 0.99),
+        cost_usd=_cost_usd(billed),
+        cost_coverage=_cost_coverage(billed),
+        first_at=first,
+        last_at=last,
+        services=tuple(sorted({each.service for each in operations})),
+        models=tuple(sorted({each.model for each in operations if each.model is not None})),
+        errors=dict(_errors(operations)),
+    )
+
+
+def percentile(ascending: Sequence[float], share: float) -> float | None:
+    """Return the value at `share` (0..1), linear between neighbours; `None` of nothing."""
+    if not ascending:
+        return None
+    place = share * (len(ascending) - 1)
+    below = int(place)
+    above = min(below + 1, len(ascending) - 1)
+    return ascending[below] + (ascending[above] - ascending[below]) * (place - below)
+
+
+def total_tokens(operation: Operation) -> int | None:
+    """Return the total; where only its parts are known, their sum; `None` without usage."""
+    if operation.tokens is not None:
+        return operation.tokens
+    if operation.input_tokens is None and operation.output_tokens is None:
+        return None
+    return (operation.input_tokens or 0) + (operation.output_tokens or 0)
+
+
+def _billed(operations: Iterable[Operation]) -> list[Operation]:
+    """Leave out what repeats a response that another operation has been charged with."""
+    charged: dict[str, Operation] = {}
+    billed = []
+    for each in operations:
+        if each.response_id is None:
+            billed.append(each)
+        elif _is_better(each, charged.get(each.response_id)):
+            charged[each.response_id] = each
+    return billed + list(charged.values())
+
+
+def _is_better(operation: Operation, charged: Operation | None) -> bool:
+    if charged is None:
+        return True
+    return total_tokens(charged) is None and total_tokens(operation) is not None
+
+
+def _is_without_usage(operation: Operation) -> bool:
+    return total_tokens(operation) is None and operation.usage_operation_id is None
+
+
+def _success_rate(outcomes: Counter[str]) -> float | None:
+    succeeded = outcomes["ok"] + outcomes["partial"]
+    judged = succeeded + outcomes["error"]
+    return succeeded / judged if judged else None
+
+
+def _span(
+    operations: Sequence[Operation], entered_at: datetime | None
+) -> tuple[datetime | None, datetime | None]:
+    if not operations:
+        return entered_at, entered_at
+    return operations[0].timestamp, max(map(end_of, operations))
+
+
+def _cost_usd(billed: Iterable[Operation]) -> float | None:
+    costs = [each.cost_usd for each in billed if each.cost_usd is not None]
+    return math.fsum(costs) if costs else None
+
+
+def _cost_coverage(billed: Iterable[Operation]) -> float | None:
+    bearing = [each for each in billed if total_tokens(each) is not None]
+    priced = sum(each.cost_usd is not None for each in bearing)
+    return priced / len(bearing) if bearing else None
+
+
+def _errors(operations: Iterable[Operation]) -> Counter[str]:
+    return Counter(each.error_type or "unknown" for each in operations if each.outcome == "error")

@@ -1,0 +1,16 @@
+"""The command line: each command is one call of the query layer and one rendering."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command in `sys.argv` and exit: 0 fine, 1 a finding, 2 the user's mistake."""
+    # click stays unloaded for those who import a single module of this package
+    from instrument.cli.shell import run
+
+    sys.exit(run(sys.argv[1:]))

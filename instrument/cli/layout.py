@@ -1,0 +1,132 @@
+"""Lines and tables that fit a width; pure functions from texts to texts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+__all__ = ["GAP", "Column", "View", "clip", "definition", "row", "table", "wrapped"]
+
+GAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a rendering has to know about where it will be read.
+
+    `zone` is `None` for local time; `everything` turns off the shortening of long sessions.
+    """
+
+    width: int = 80
+    ascii_only: bool = False
+    zone: tzinfo | None = None
+    everything: bool = False
+
+    @property
+    def ellipsis(self) -> str:
+        return "..." if self.ascii_only else "…"
+
+
+class Column(NamedTuple):
+    """A table's column: `least` is how far it may shrink (0: not at all), and of the columns
+    with a `rank` the highest are the first to go where even that is not enough."""
+
+    title: str
+    right: bool = False
+    least: int = 0
+    rank: int = 0
+
+
+def clip(text: Text, width: int, view: View) -> Text:
+    """Cut a text to `width` cells and mark the cut."""
+    if cell_len(text.plain) <= width:
+        return text
+    mark = view.ellipsis if width > len(view.ellipsis) else ""
+    kept = set_cell_size(text.plain, max(0, width - len(mark)))
+    shortened = text.copy()
+    shortened.right_crop(len(text.plain) - len(kept.rstrip()))
+    return shortened.append(mark)
+
+
+def row(
+    cells: Sequence[Text], widths: Sequence[int], columns: Sequence[Column], view: View
+) -> Text:
+    """Set one line of cells side by side, without blanks at its end."""
+    line = Text()
+    for cell, width, column in zip(cells, widths, columns, strict=True):
+        fitted = clip(cell, width, view)
+        blank = " " * (width - cell_len(fitted.plain))
+        line.append_text(Text(blank) + fitted if column.right else fitted + Text(blank))
+        line.append(" " * GAP)
+    line.rstrip()
+    return line
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View) -> list[Text]:
+    """Lay out a titled table in at most `view.width` cells; columns are dropped by their rank."""
+    widths = natural_widths(columns, rows)
+    kept = _fitting(columns, widths, view.width)
+    columns = [columns[index] for index in kept]
+    widths = _shrunk(columns, [widths[index] for index in kept], view.width)
+    titles = [Text(column.title, "dim") for column in columns]
+    body = ([cells[index] for index in kept] for cells in rows)
+    return [row(cells, widths, columns, view) for cells in (titles, *body)]
+
+
+def natural_widths(columns: Sequence[Column], rows: Iterable[Sequence[Text]]) -> list[int]:
+    widths = [cell_len(column.title) for column in columns]
+    for cells in rows:
+        for index, cell in enumerate(cells):
+            widths[index] = max(widths[index], cell_len(cell.plain))
+    return widths
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    kept = list(range(len(columns)))
+    while True:
+        needed = sum(
+            min(widths[index], columns[index].least or widths[index]) + GAP for index in kept
+        )
+        dispensable = [index for index in kept if columns[index].rank]
+        if needed - GAP <= width or not dispensable:
+            return kept
+        highest = max(columns[index].rank for index in dispensable)
+        kept = [index for index in kept if columns[index].rank != highest]
+
+
+def _shrunk(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    result = list(widths)
+    excess = sum(result) + GAP * (len(result) - 1) - width
+    for index, column in enumerate(columns):
+        if excess > 0 and column.least:
+            given = min(excess, max(0, result[index] - column.least))
+            result[index] -= given
+            excess -= given
+    return result
+
+
+def definition(term: str, value: Text | str, view: View, indent: int = 16) -> list[Text]:
+    """One entry of a definition list, its value wrapped beside the term."""
+    text = value if isinstance(value, Text) else Text(value)
+    if cell_len(text.plain) <= view.width - indent:
+        return [Text(f"{term:<{indent}}", "dim") + text]
+    parts = textwrap.wrap(text.plain, max(20, view.width - indent), break_on_hyphens=False)
+    heads = [f"{term:<{indent}}", *[" " * indent] * (len(parts) - 1)]
+    return [
+        Text(head, "dim") + Text(part, text.style) for head, part in zip(heads, parts, strict=True)
+    ]
+
+
+def wrapped(plain: str, style: str, view: View, *, indent: int = 0, most: int = 0) -> list[Text]:
+    """Wrap a sentence; with `most`, in that many lines at most, the cut being marked."""
+    room = max(10, view.width - indent)
+    lines = textwrap.wrap(
+        plain, room, max_lines=most or None, placeholder=view.ellipsis, break_on_hyphens=False
+    )
+    return [Text(" " * indent) + Text(line, style) for line in lines]

@@ -1,0 +1,253 @@
+"""What sessions came to: the definition list of `stats` and the table of `sessions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from rich.text import Text
+
+from instrument.cli.layout import Column, View, definition, table
+from instrument.cli.words import clean, count, duration, human, moment, money, percent
+from instrument.operation import Operation, SessionStats
+
+__all__ = ["Part", "breakdown", "render_sessions", "render_stats"]
+
+
+class Part(Struct):
+    """What one model of one service contributed; the token sums skip repeated responses."""
+
+    service: str
+    model: str | None
+    operation_count: int = 0
+    error_count: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    cost_usd: float | None = None
+    total_duration_seconds: float = 0.0
+
+
+def breakdown(operations: Iterable[Operation]) -> list[Part]:
+    """Sum finished operations by service and model, the most tokens first."""
+    parts: dict[tuple[str, str | None], Part] = {}
+    seen: set[tuple[str, str]] = set()
+    for one in operations:
+        if one.outcome == "running":
+            continue
+        part = parts.setdefault((one.service, one.model), Part(one.service, one.model))
+        part.operation_count += 1
+        part.error_count += one.outcome == "error"
+        part.total_duration_seconds += one.duration_seconds
+        response = (one.service, one.response_id or "")
+        if one.response_id is None or response not in seen:
+            seen.add(response)
+            _add_usage(part, one)
+    return sorted(
+        parts.values(),
+        key=lambda part: (
+            -part.total_tokens,
+            -part.operation_count,
+            part.service,
+            part.model or "",
+        ),
+    )
+
+
+def _add_usage(part: Part, one: Operation) -> None:
+    part.input_tokens += one.input_tokens or 0
+    part.cache_read_tokens += one.cache_read_tokens or 0
+    part.output_tokens += one.output_tokens or 0
+    part.reasoning_tokens += one.reasoning_tokens or 0
+    part.total_tokens += one.tokens or 0
+    if one.cost_usd is not None:
+        part.cost_usd = (part.cost_usd or 0.0) + one.cost_usd
+
+
+def render_stats(stats: SessionStats, parts: Sequence[Part], view: View) -> list[Text]:
+    """Render every figure of a session, then what each service's models contributed."""
+    lines: list[Text] = []
+    for term, value in _entries(stats, view, named_below=bool(parts)):
+        lines += definition(term, value, view)
+    if parts:
+        lines += [Text(), *_parts_table(parts, view)]
+    return lines
+
+
+def _entries(stats: SessionStats, view: View, *, named_below: bool) -> list[tuple[str, Text | str]]:
+    ascii_only = view.ascii_only
+    services, models = ((), ()) if named_below else (stats.services, stats.models)
+    entries: list[tuple[str, Text | str]] = [
+        ("name", Text(clean(stats.name or "", ascii_only=ascii_only), "bold")),
+        ("session", Text(clean(stats.session_id, ascii_only=ascii_only), "cyan")),
+        ("part of", clean(stats.parent_id or "", ascii_only=ascii_only)),
+        ("from", _when(stats.first_at, view)),
+        ("to", _when(stats.last_at, view)),
+        ("operations", _operations(stats)),
+        ("success", "" if stats.success_rate is None else percent(stats.success_rate)),
+        ("elapsed", duration(stats.elapsed_seconds)),
+        ("call time", _times(stats)),
+        ("tokens", _tokens(stats)),
+        ("  input", _part_of(stats.input_tokens, _cached(stats))),
+        ("  output", _part_of(stats.output_tokens, _reasoning(stats))),
+        ("  not reported", _without_usage(stats)),
+        ("cost", _cost(stats)),
+        ("errors", Text(_errors(stats, view), "red")),
+        ("services", clean(", ".join(services), ascii_only=ascii_only)),
+        ("models", clean(", ".join(models), ascii_only=ascii_only)),
+    ]
+    return [(term, value) for term, value in entries if value]
+
+
+def _when(instant: datetime | None, view: View) -> str:
+    return "" if instant is None else moment(instant, view.zone)
+
+
+def _operations(stats: SessionStats) -> str:
+    counts = (
+        (stats.error_count, "failed"),
+        (stats.partial_count, "partial"),
+        (stats.cancelled_count, "cancelled"),
+        (stats.interrupted_count, "interrupted"),
+    )
+    parts = [human(stats.operation_count)]
+    return ", ".join([*parts, *(f"{number:,} {word}" for number, word in counts if number)])
+
+
+def _times(stats: SessionStats) -> str:
+    marks = (("p50", stats.p50_seconds), ("p95", stats.p95_seconds), ("p99", stats.p99_seconds))
+    known = [f"{name} {duration(seconds)}" for name, seconds in marks if seconds is not None]
+    total = f"{duration(stats.total_duration_seconds)} in all"
+    return ", ".join([total, *known])
+
+
+def _tokens(stats: SessionStats) -> str:
+    if stats.operation_count == stats.operations_without_usage:
+        return "not reported"
+    return human(stats.total_tokens)
+
+
+def _part_of(number: int, details: Sequence[str]) -> str:
+    if not number:
+        return ""
+    return f"{human(number)}, of which {' and '.join(details)}" if details else human(number)
+
+
+def _cached(stats: SessionStats) -> list[str]:
+    details = []
+    if stats.cache_read_tokens:
+        details.append(f"{human(stats.cache_read_tokens)} read from a cache")
+    if stats.cache_write_tokens:
+        details.append(f"{human(stats.cache_write_tokens)} written to one")
+    return details
+
+
+def _reasoning(stats: SessionStats) -> list[str]:
+    return [f"{human(stats.reasoning_tokens)} reasoning"] if stats.reasoning_tokens else []
+
+
+def _without_usage(stats: SessionStats) -> str:
+    number = stats.operations_without_usage
+    if not number or number == stats.operation_count:
+        return ""
+    return f"by {human(number)} operation{'' if number == 1 else 's'}"
+
+
+def _cost(stats: SessionStats) -> str:
+    if stats.cost_usd is None:
+        return "unknown: no operation reports one"
+    if stats.cost_coverage is None or stats.cost_coverage >= 1:
+        return money(stats.cost_usd)
+    share = percent(stats.cost_coverage)
+    return f"{money(stats.cost_usd)}, for {share} of the operations with tokens"
+
+
+def _errors(stats: SessionStats, view: View) -> str:
+    ranked = sorted(stats.errors.items(), key=lambda item: (-item[1], item[0]))
+    names = (f"{clean(kind, ascii_only=view.ascii_only)} {number:,}" for kind, number in ranked)
+    return ", ".join(names)
+
+
+def _parts_table(parts: Sequence[Part], view: View) -> list[Text]:
+    columns = [
+        Column("service", least=8),
+        Column("model", least=18),
+        Column("calls", right=True, rank=1),
+        Column("failed", right=True, rank=2),
+        Column("input", right=True, rank=4),
+        Column("cached", right=True, rank=5),
+        Column("output", right=True, rank=4),
+        Column("reasoning", right=True, rank=6),
+        Column("tokens", right=True),
+        Column("cost", right=True, rank=1),
+        Column("time", right=True, rank=1),
+    ]
+    rows = [_part_cells(part, view) for part in parts]
+    priced = any(part.cost_usd is not None for part in parts)
+    kept = [index for index, column in enumerate(columns) if priced or column.title != "cost"]
+    return table(
+        [columns[index] for index in kept], [[r[index] for index in kept] for r in rows], view
+    )
+
+
+def _part_cells(part: Part, view: View) -> list[Text]:
+    return [
+        Text(clean(part.service, ascii_only=view.ascii_only), "bold"),
+        Text(clean(part.model or "", ascii_only=view.ascii_only)),
+        Text(count(part.operation_count)),
+        _failed(part.error_count),
+        *(
+            Text(count(number or None))
+            for number in (
+                part.input_tokens,
+                part.cache_read_tokens,
+                part.output_tokens,
+                part.reasoning_tokens,
+                part.total_tokens,
+            )
+        ),
+        Text(money(part.cost_usd)),
+        Text(duration(part.total_duration_seconds)),
+    ]
+
+
+def _failed(number: int) -> Text:
+    return Text(count(number or None), "red")
+
+
+def render_sessions(sessions: Sequence[SessionStats], view: View) -> list[Text]:
+    """Render one line a session in the order given."""
+    columns = [
+        Column("session"),
+        Column("name", least=8),
+        Column(_titled("when", sessions, view)),
+        Column("calls", right=True, rank=3),
+        Column("failed", right=True, rank=4),
+        Column("tokens", right=True),
+        Column("cost", right=True, rank=6),
+        Column("elapsed", right=True, rank=5),
+    ]
+    return table(columns, [_session_cells(stats, view) for stats in sessions], view)
+
+
+def _titled(title: str, sessions: Sequence[SessionStats], view: View) -> str:
+    latest = next((one.first_at for one in sessions if one.first_at is not None), None)
+    return title if latest is None else f"{title} ({moment(latest, view.zone, '%Z')})"
+
+
+def _session_cells(stats: SessionStats, view: View) -> list[Text]:
+    form = "%Y-%m-%d %H:%M" if view.width >= 100 else "%m-%d %H:%M"
+    reported = stats.operation_count > stats.operations_without_usage
+    return [
+        Text(clean(stats.session_id, ascii_only=view.ascii_only), "cyan"),
+        Text(clean(stats.name or "", ascii_only=view.ascii_only), "bold"),
+        Text("" if stats.first_at is None else moment(stats.first_at, view.zone, form)),
+        Text(count(stats.operation_count)),
+        _failed(stats.error_count),
+        Text(count(stats.total_tokens) if reported else ""),
+        Text(money(stats.cost_usd)),
+        Text(duration(stats.elapsed_seconds)),
+    ]

@@ -1,0 +1,107 @@
+"""What is current: the innermost session and the operation that is running.
+
+One context variable holds both, so that they can never disagree. Its value is a `Scope`: an entered
+session, or a running operation (a subclass, in `recorder`). `None` is outside of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+__all__ = ["Gate", "Scope", "SessionIdentity", "bind_to_context", "enclosing", "leave", "scope"]
+
+T = TypeVar("T")
+
+
+class Gate(Protocol):
+    """Decides whether an operation may begin, and hears how it ended."""
+
+    def admit(self, operation: Any) -> None:
+        """Return to let the `RunningOperation` begin; raise what the caller shall see."""
+
+    def settle(self, operation: Any, line: Any) -> None:
+        """Take note of the finished operation's `OperationLine`."""
+
+
+class SessionIdentity:
+    """What an operation needs to know of its session."""
+
+    __slots__ = ("__weakref__", "gate", "id", "name", "parent_id", "trace_id")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the public attribute's name
+        name: str | None = None,
+        parent_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.parent_id = parent_id
+        self.trace_id = trace_id
+        self.gate: Gate | None = None
+
+
+class Scope(Struct, eq=False, weakref=True):
+    """A session as it is entered here, inside the running operation `parent`, if there is one.
+
+    `parent_id` is the parent operation's id where the parent runs in another process. `outer` is
+    what was current before. `left` says that this is over, wherever it still stands.
+    """
+
+    session: SessionIdentity
+    outer: Scope | None = None
+    parent: Any = None
+    parent_id: str | None = None
+    left: bool = False
+
+
+scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
+
+
+def leave(this: Scope) -> None:
+    """Make current what was current before `this`, if `this` is current here.
+
+    In another context, or with something inside still open, only the mark is set: whoever comes
+    back to `this` passes it over.
+    """
+    this.left = True
+    if scope.get() is this:
+        scope.set(still_open(this.outer))
+
+
+def still_open(found: Scope | None) -> Scope | None:
+    """Return `found`, or the nearest around it that is not over."""
+    while found is not None and found.left:
+        found = found.outer
+    return found
+
+
+def enclosing(wanted: Callable[[Scope], bool]) -> Scope | None:
+    """Return the innermost open scope here that is `wanted`."""
+    found = scope.get()
+    while found is not None and (found.left or not wanted(found)):
+        found = found.outer
+    return found
+
+
+def bind_to_context(function: Callable[..., T]) -> Callable[..., T]:
+    """Return `function` bound to a snapshot of all context variables; each call gets a copy."""
+    from contextvars_extras.context_management import bind_to_snapshot_context
+
+    run = bind_to_snapshot_context(_call)
+
+    def bound(*args: Any, **kwargs: Any) -> T:
+        # by keyword, because the library hands on no positional arguments of the call
+        result: T = run(function=function, args=args, kwargs=kwargs)
+        return result
+
+    return bound
+
+
+def _call(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    return function(*args, **kwargs)

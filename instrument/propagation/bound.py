@@ -1,0 +1,81 @@
+"""`propagate(fn)`: a callable that runs in the session and operation of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any, TypeVar
+
+from instrument.context import Scope, SessionIdentity, bind_to_context, scope
+from instrument.errors import ConfigurationTypeError
+from instrument.running import RunningOperation
+from instrument.wrappers import in_scope
+
+__all__ = ["propagate"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def propagate(fn: F) -> F:
+    """Return `fn` bound to the session and operation that are current now.
+
+    In another thread it runs in a snapshot of this context; pickled to another process it takes
+    the session and the parent operation along, and it pickles if `fn` does. Coroutine and
+    generator functions keep their kind, and are bound in each of their steps.
+
+    Raises `ConfigurationError` if `fn` cannot be called.
+    """
+    if not callable(fn):
+        raise ConfigurationTypeError("propagate: fn", fn, "a callable")
+    bound: Any = Bound(fn)
+    current = scope.get()
+    bound.bind(None if current is None else _around(current), None if _has_steps(fn) else bind_to_context(fn))
+    return bound  # type: ignore[no-any-return]  # it is called as fn is
+
+
+class Bound(partial):  # type: ignore[type-arg]  # of whatever fn returns
+    """A partial of nothing, so that `inspect` sees the kind of the function inside."""
+
+    def bind(self, around: Scope | None, run: Callable[..., Any] | None) -> None:
+        """Run by `run`, or else inside of `around`; `around` is what pickles."""
+        update_wrapper(self, self.func)
+        self._around = around
+        if run is None:
+            run = self.func if around is None else in_scope(self.func, self._enter)
+        self._run = run
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        around = self._around
+        if around is None:
+            return _rebound, (self.func, None, None)
+        session = around.session
+        identity = (session.id, session.name, session.parent_id, session.trace_id)
+        return _rebound, (self.func, identity, around.parent_id)
+
+    def _enter(self, outer: Scope | None) -> Scope:
+        around = self._around
+        assert around is not None
+        return Scope(around.session, outer, around.parent, around.parent_id)
+
+
+def _rebound(
+    fn: Callable[..., Any], identity: tuple[Any, ...] | None, parent_id: str | None
+) -> Bound:
+    bound = Bound(fn)
+    around = None if identity is None else Scope(SessionIdentity(*identity), parent_id=parent_id)
+    bound.bind(around, None)
+    return bound
+
+
+def _around(current: Scope) -> Scope:
+    parent = current if isinstance(current, RunningOperation) else current.parent
+    parent_id = current.parent_id if parent is None else parent.id
+    return Scope(current.session, None, parent, parent_id)
+
+
+def _has_steps(fn: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(fn) or isgeneratorfunction(fn) or isasyncgenfunction(fn)

@@ -1,0 +1,216 @@
+"""Transparent proxies: around the SDKs' streams, other iterators, and callable objects.
+
+Loaded on first need, for `wrapt` takes long to import. `AutoObjectProxy` makes a class for each
+object, with the special methods that the object has, so more may be put on that class.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from inspect import isawaitable
+from types import MethodType
+from typing import Any
+
+import wrapt
+
+from instrument.running import RunningOperation, Site
+from instrument.usage import stream_for
+from instrument.wrappers import tapped
+
+__all__ = ["TrackedCallable", "follow_iterator", "follow_manager", "follow_stream"]
+
+
+class Followed(wrapt.AutoObjectProxy):  # type: ignore[misc]  # wrapt is not typed here
+    """Around a stream: the operation ends when the stream is closed or its `with` block is left."""
+
+    followed_by_instrument = True
+
+    def __init__(self, wrapped: Any, operation: RunningOperation, again: Callable[..., Any]) -> None:
+        super().__init__(wrapped)
+        self._self_operation = operation
+        self._self_again = again
+
+    def follow_for_instrument(self, operation: RunningOperation) -> Any:
+        """Return the same around this proxy, for an outer operation that returned it."""
+        return self._self_again(operation, self)
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if name in ("close", "aclose") and callable(value):
+            return _ending(value, self._self_operation)
+        return value
+
+    def __enter__(self) -> Any:
+        entered = self.__wrapped__.__enter__()
+        return self if entered is self.__wrapped__ else entered
+
+    def __exit__(self, *exception: Any) -> Any:
+        try:
+            return self.__wrapped__.__exit__(*exception)
+        finally:
+            self._self_operation.left_early()
+
+    async def __aenter__(self) -> Any:
+        entered = await self.__wrapped__.__aenter__()
+        return self if entered is self.__wrapped__ else entered
+
+    async def __aexit__(self, *exception: Any) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(*exception)
+        finally:
+            self._self_operation.left_early()
+
+
+class FollowedManager(Followed):
+    """Around a stream manager: the operation runs from entering it to leaving it."""
+
+    def __init__(
+        self,
+        wrapped: Any,
+        operation: RunningOperation,
+        again: Callable[..., Any],
+        enter: Callable[..., Any],
+    ) -> None:
+        super().__init__(wrapped, operation, again)
+        self._self_enter = enter
+
+    def __enter__(self) -> Any:
+        operation = self._self_operation
+        operation.start()
+        try:
+            return self._self_enter(operation, self.__wrapped__.__enter__())
+        except BaseException as error:
+            operation.raised(error)
+            raise
+
+    async def __aenter__(self) -> Any:
+        operation = self._self_operation
+        operation.start()
+        try:
+            return self._self_enter(operation, await self.__wrapped__.__aenter__())
+        except BaseException as error:
+            operation.raised(error)
+            raise
+
+
+class FollowedIterator(Followed):
+    """Around an iterator that has no place for a tap: it is read through one."""
+
+    def __init__(
+        self, wrapped: Any, operation: RunningOperation, again: Callable[..., Any], tap: Any
+    ) -> None:
+        super().__init__(wrapped, operation, again)
+        self._self_tap = tap
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._self_tap)
+
+
+class FollowedAsyncIterator(FollowedIterator):
+    """The same for `async for`."""
+
+    __iter__ = None
+    __next__ = None  # type: ignore[assignment]  # so that it is no iterator of the other kind
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await anext(self._self_tap)
+
+
+def follow_stream(
+    operation: RunningOperation, stream: Any, *, attribute: str, is_async: bool
+) -> Any:
+    """Return a proxy of an SDK's stream, tapped where every way of reading it passes."""
+    iterator = getattr(stream, attribute)
+    setattr(stream, attribute, tapped(operation, iterator, is_async=is_async))
+    return Followed(stream, operation, partial(follow_stream, attribute=attribute, is_async=is_async))
+
+
+def follow_manager(operation: RunningOperation, manager: Any, *, is_async: bool) -> Any:
+    """Return a proxy of a stream manager; the stream that it gives is followed."""
+    operation.withdraw()
+    again = partial(follow_manager, is_async=is_async)
+    return FollowedManager(manager, operation, again, _follow_entered)
+
+
+def follow_iterator(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
+    """Return a proxy of an iterator, for `stream=True`."""
+    tap = tapped(operation, iterator, is_async=is_async)
+    proxy = FollowedAsyncIterator if is_async else FollowedIterator
+    return proxy(iterator, operation, partial(follow_iterator, is_async=is_async), tap)
+
+
+def _follow_entered(operation: RunningOperation, stream: Any) -> Any:
+    found = stream_for(type(stream))
+    if found is None or found.iterator is None:
+        return stream
+    return follow_stream(
+        operation, stream, attribute=found.iterator, is_async=found.is_async
+    )
+
+
+def _ending(close: Callable[..., Any], operation: RunningOperation) -> Callable[..., Any]:
+    @wraps(close)
+    def closing(*args: Any, **kwargs: Any) -> Any:
+        result = close(*args, **kwargs)
+        if isawaitable(result):
+            return _ending_later(result, operation)
+        operation.left_early()
+        return result
+
+    return closing
+
+
+async def _ending_later(closing: Awaitable[Any], operation: RunningOperation) -> Any:
+    try:
+        return await closing
+    finally:
+        operation.left_early()
+
+
+class TrackedCallable(wrapt.AutoObjectProxy):  # type: ignore[misc]  # as above
+    """Around a partial, a bound method, a builtin or another callable object.
+
+    `call` is what is called in its place; `remake(wrapped, site)` makes such a proxy again.
+    """
+
+    def __init__(
+        self, wrapped: Any, site: Site, call: Callable[..., Any], remake: Callable[..., Any]
+    ) -> None:
+        super().__init__(wrapped)
+        self._self_site = site
+        self._self_remake = remake
+        mine: Any = type(self)
+        mine.tracked_at_site = site
+        mine.__call__ = staticmethod(call)  # no method of ours, so that there is one frame more
+        if hasattr(type(wrapped), "__get__"):
+            mine.__get__ = _bind
+
+    def __copy__(self) -> Any:
+        return self._self_remake(copy.copy(self.__wrapped__), self._self_site)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._self_remake(copy.deepcopy(self.__wrapped__, memo), self._self_site)
+
+    def __reduce__(self) -> Any:
+        return self._self_remake, (self.__wrapped__, self._self_site)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+
+def _bind(proxy: Any, instance: Any, owner: Any = None) -> Any:
+    wrapped = proxy.__wrapped__
+    bound = wrapped.__get__(instance, owner)
+    if bound is wrapped:
+        return proxy
+    if isinstance(bound, MethodType) and bound.__func__ is wrapped:
+        return MethodType(proxy, bound.__self__)
+    return proxy._self_remake(bound, proxy._self_site)

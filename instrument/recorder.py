@@ -1,0 +1,267 @@
+"""Where lines go: the journal, the sessions around it, and what happens when that fails.
+
+Everything that goes wrong in here is ours alone: it is counted and warned about once, and the
+caller gets its own result or its own exception. What a signal handler of the program raises while
+we are busy is not ours, and goes on to the program (`_guard`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, cast
+
+from msgspec import Struct
+
+from instrument import _config, journal
+from instrument._clean import encode_line, jsonable, whole_text
+from instrument._clock import new_id, reseed
+from instrument._config import Settings
+from instrument._guard import belongs_to_program
+from instrument.ambient import AmbientSession
+from instrument.carrier import from_environment
+from instrument.context import Scope, SessionIdentity, scope
+from instrument.errors import ConfigurationError, InstrumentWarning
+from instrument.journal import Journal, RunLock, make_private_directory
+
+__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder"]
+
+# Current while code that is not ours runs inside us: tracked calls in there pass through untracked.
+PASSING = Scope(SessionIdentity("passing"))
+
+FAILED: Any = object()
+"""What `Recorder.call` returns when the callback raised."""
+
+_MESSAGE_CHARACTERS = 500
+_CURE = (
+    "the program goes on, and what cannot be written is not recorded. Choose a directory that "
+    "can be written with configure(log_dir=...) or INSTRUMENT_DIR, or make room there."
+)
+
+
+class Recorder:
+    """One log directory being written to, under one set of settings.
+
+    `closed` says that this process is a fork of the one that made it, so that what it began is
+    not ours to record.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.enabled = settings.enabled and journal.fcntl is not None
+        self.closed = False
+        self.pid = os.getpid()
+        self._journal = Journal(
+            settings.log_dir,
+            fsync=settings.durability == "fsync",
+            max_bytes=settings.max_bytes,
+            report=self._report,
+        )
+        self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
+        self._removed_at_exit = False
+        self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
+        self._ambient_scope = Scope(SessionIdentity(""))
+        self._inherited = _inherited(self)
+        if self.enabled and settings.fallback:
+            self._use_fallback(settings.log_dir)
+        _living.add(self)
+
+    def outermost(self, now_ns: int) -> Scope:
+        """Return the scope of an operation outside every session: inherited, else ambient."""
+        if self._inherited is not None:
+            return self._inherited
+        return self._ambient_as_scope(self._ambient.of_operation(now_ns))
+
+    def peek(self) -> Scope:
+        """Return the same without counting as activity of the ambient session."""
+        if self._inherited is not None:
+            return self._inherited
+        if not self.enabled:
+            return self._ambient_as_scope(self._ambient.provisional())
+        return self._ambient_as_scope(self._ambient.peek())
+
+    def write(self, line: Struct, now_ns: int) -> None:
+        """Append one line to the journal; count it if that fails."""
+        if not self._journal.append(encode_line(line), now_ns):
+            _count_lost()
+
+    def hold_run_lock(self) -> str:
+        """See to it that others can tell that this process lives; return the lock's name."""
+        self._run_lock.hold(perf_counter_ns())
+        if not self._removed_at_exit:
+            self._removed_at_exit = True
+            atexit.register(self._run_lock.release)
+        return self._run_lock.run
+
+    def call(self, what: str, callback: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what the user's callback returns, or `FAILED`; tracked calls in it pass through."""
+        before = scope.get()
+        scope.set(PASSING)
+        try:
+            return callback(*arguments)
+        except Exception as error:  # the callback's failure must not become its caller's
+            if belongs_to_program(error, in_callback=True):
+                raise
+            self.warn(what, f"{what} raised {error!r}; it is left out of the record")
+            return FAILED
+        finally:
+            scope.set(before)
+
+    def clean_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return what of `metadata` is recorded: redacted, and such that JSON can hold it."""
+        cleaned = self.call("metadata", self._cleaned, metadata)
+        return {} if cleaned is FAILED else cleaned
+
+    def clean_message(self, message: str | None) -> str | None:
+        """Return what of an error's message is recorded."""
+        if not message or message is FAILED or not self.settings.error_messages:
+            return None
+        if self.settings.redact is not None:
+            message = self.call("redact=", self.settings.redact, "error_message", message)
+        if message is None or message is FAILED:
+            return None
+        return whole_text(str(message)[:_MESSAGE_CHARACTERS])
+
+    def not_read(self, error: Exception, what: str) -> None:
+        """Let go of what a result says, which could not be read; say so once."""
+        if belongs_to_program(error, in_callback=True):
+            raise error
+        self.warn(f"reading {what}", f"the usage of a {what} could not be read: {error!r}")
+
+    def failed(self, error: Exception) -> None:
+        """Swallow an exception of our own, counted and said once; let the program's go on."""
+        if belongs_to_program(error):
+            raise error
+        _count_lost()
+        self.warn(
+            f"internal {type(error).__name__}",
+            f"an operation was not recorded: {error!r}. This is a defect of instrument; "
+            "the program is not affected.",
+        )
+
+    def warn(self, once: str, message: str) -> None:
+        """Give one `InstrumentWarning` for everything that is called `once`."""
+        if once in _warned or sys.is_finalizing():
+            return
+        _warned.add(once)
+        before = scope.get()
+        scope.set(PASSING)
+        try:
+            warnings.warn(message, InstrumentWarning, stacklevel=3)
+        except Exception as error:  # -W error, or a showwarning of the program that fails
+            if belongs_to_program(error, in_callback=True):
+                raise
+        finally:
+            scope.set(before)
+
+    def forget(self) -> None:
+        """Leave everything to the parent process, which this one was forked from."""
+        self.closed = True
+        self._journal.forget()
+        self._run_lock.forget()
+
+    def _cleaned(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        if self.settings.redact is None:
+            return cast("dict[str, Any]", jsonable(dict(metadata)))
+        redact = self.settings.redact
+        redacted = {
+            name: self.call("redact=", redact, name, value) for name, value in metadata.items()
+        }
+        kept = {name: value for name, value in redacted.items() if value is not None and value is not FAILED}
+        return cast("dict[str, Any]", jsonable(kept))
+
+    def _ambient_as_scope(self, session: SessionIdentity) -> Scope:
+        if self._ambient_scope.session is not session:
+            self._ambient_scope = Scope(session)
+        return self._ambient_scope
+
+    def _report(self, what: str, where: str) -> None:
+        self.warn(f"{what} {where}", f"cannot write to {where}: {what}; {_CURE}")
+
+    def _use_fallback(self, log_dir: Path) -> None:
+        try:
+            make_private_directory(log_dir)
+            found = os.lstat(log_dir)
+            self.enabled = found.st_uid == os.getuid() and not found.st_mode & 0o077
+        except OSError as error:
+            if belongs_to_program(error):
+                raise
+            self.enabled = False
+        if self.enabled:
+            self.warn("fallback", f"the state directory cannot be written: recording in {log_dir}")
+        else:
+            self._report("not a directory of this user alone", str(log_dir))
+
+
+def recorder() -> Recorder:
+    """Return the recorder of the settings in force."""
+    return _recorder or _activate()
+
+
+def lost_count() -> int:
+    """Return how many lines this process could not write."""
+    return _lost
+
+
+def _count_lost() -> None:
+    global _lost
+    _lost += 1
+
+
+def _activate() -> Recorder:
+    global _recorder, _prepared
+    if not _prepared:
+        _prepared = True
+        os.register_at_fork(after_in_child=_forget_in_child)
+    try:
+        settings = _config.settings()
+    except ConfigurationError as error:
+        settings = _config.settings(ignore_environment=True)
+        _recorder = Recorder(settings)
+        _recorder.warn(str(error), f"{error}; the default is used")
+        return _recorder
+    _recorder = made = Recorder(settings)
+    return made
+
+
+def _retire() -> None:
+    # what is running keeps its recorder, and so its journal, until it ends
+    global _recorder
+    _recorder = None
+
+
+def _forget_in_child() -> None:
+    reseed()
+    for each in list(_living):
+        each.forget()
+    _retire()
+
+
+def _inherited(active: Recorder) -> Scope | None:
+    try:
+        carried = from_environment(os.environ)
+    except ValueError as error:
+        active.warn(
+            "INSTRUMENT_SESSION_ID",
+            f"INSTRUMENT_SESSION_ID={str(error)!r} is ignored: "
+            "use 1 to 128 characters of [A-Za-z0-9._~:-]",
+        )
+        return None
+    if carried is None:
+        return None
+    session = SessionIdentity(carried.session_id, trace_id=carried.trace_id)
+    return Scope(session, parent_id=carried.parent_id)
+
+
+_living: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_warned: set[str] = set()
+_recorder: Recorder | None = None
+_prepared = False
+_lost = 0
+_config.on_change(_retire)

@@ -1,0 +1,492 @@
+"""One operation, from where it begins to the line that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns, time_ns
+from typing import Any, TypedDict, Unpack
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instrument._clean import copied, jsonable, shown, shown_error
+from instrument._clock import format_timestamp, new_id
+from instrument._counts import are_plausible, impossible, plus, tokens_of, without
+from instrument.context import Scope, scope
+from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
+from instrument.recorder import FAILED, PASSING, Recorder, recorder
+from instrument.usage import total
+from instrument.usage.reading import Merge, Reader, Reading, Readings
+
+__all__ = ["Following", "RunningOperation", "Site", "begin", "current_operation"]
+
+SLOW_NS = 100_000_000
+_MESSAGE_CHARACTERS = 500
+_CLAIMS_KEPT = 10_000
+_NOTED_NOTHING: dict[str, Any] = {}
+
+
+class UsageFields(TypedDict, total=False):
+    """The fields of `Usage`, as keywords."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    total_tokens: int | None
+    cost_usd: float | None
+    model: str | None
+    response_id: str | None
+
+
+class Site(Struct, eq=False):
+    """A place that makes tracked calls, and what was decided about it when it was decorated.
+
+    `slow` says that the next call leaves a begin line: the first one does, and every one after a
+    call that lasted over 100 ms. `lazy` says that its calls return what starts later.
+    """
+
+    service: str
+    operation: str
+    model: str | None = None
+    metadata: dict[str, Any] | None = None
+    usage: Callable[[Any], Any] | None = None
+    success: Callable[[Any], Any] | None = None
+    stream: bool = False
+    slow: bool = True
+    lazy: bool = False
+
+
+class Following(Struct, eq=False):
+    """What is known of a result that is still being produced, step by step.
+
+    `open` holds one token until the end, which is taken once, whichever thread ends it.
+    """
+
+    merge: Merge
+    open: list[bool]
+    active_ns: int = 0
+    chunks: int = 0
+    first_chunk_ns: int | None = None
+
+
+class RunningOperation(Scope, eq=False, weakref=True):
+    """A tracked call that has begun: what `track` and `current_operation` give.
+
+    Beside the methods: `id`, `parent_id`, `session_id`, `model` and `metadata`, of which the last
+    two may be set. Any thread may use it; what is said after its end is not recorded.
+    """
+
+    site: Any = None
+    recorder: Any = None
+    id: str = ""
+    started_ns: int = 0
+    begun_ns: int = 0
+    claims: Any = None
+    noted: dict[str, Any] | None = None
+    model: str | None = None
+    given: Reading | None = None
+    failure: str | None = None
+    following: Following | None = None
+    announced: bool = False
+    done: bool = False
+
+    def __repr__(self) -> str:
+        return f"<RunningOperation {self.site.service} {self.site.operation} {self.id}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session that was current when the operation began."""
+        return self.session.id
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is recorded beside the numbers; a dict of this operation's own."""
+        if self.noted is None:
+            self.noted = {}
+        return self.noted
+
+    @metadata.setter
+    def metadata(self, value: Mapping[str, Any]) -> None:
+        self.noted = dict(value)
+
+    def set_usage(self, usage: Usage | None = None, /, **fields: Unpack[UsageFields]) -> None:
+        """Say what the operation used, in place of what was said before or its result says.
+
+        Takes a `Usage`, or its fields as keywords: `input_tokens` includes cached tokens,
+        `output_tokens` includes reasoning, `cost_usd` is in US dollars. Impossible counts are
+        dropped and named in the record's metadata. Raises `TypeError` for an unknown field.
+        """
+        self.given = _by_caller(usage, fields)
+
+    def add_usage(self, usage: Usage | None = None, /, **fields: Unpack[UsageFields]) -> None:
+        """Add to what `set_usage` and `add_usage` said before; takes the same."""
+        added = _by_caller(usage, fields)
+        self.given = added if self.given is None else plus(self.given, added)
+
+    def fail(self, reason: str) -> None:
+        """Make the outcome `error`, with `error_type` `failed` and `reason` as its message."""
+        self.failure = reason if isinstance(reason, str) else shown(reason)
+
+    def returned(self, result: Any, read: Reader | None) -> None:
+        """End with what the call returned, as `read` understands it."""
+        now_ns = perf_counter_ns()
+        if self.done or self.recorder.closed:
+            return
+        try:
+            site = self.site
+            reading = None if read is None else self._read(read, result)
+            if site.usage is not None or site.success is not None:
+                reading = self._asked(result, reading)
+            self._end(now_ns, reading, result)
+        except Exception as error:
+            self.recorder.failed(error)
+
+    def raised(self, error: BaseException) -> None:
+        """End with the exception that goes to the caller."""
+        now_ns = perf_counter_ns()
+        if self.done or self.recorder.closed:
+            return
+        try:
+            following = self.following
+            reading = None if following is None else self._merged(following)
+            self._end(now_ns, reading, None, self._what_happened(error))
+        except Exception as ours:
+            self.recorder.failed(ours)
+
+    def yielded(self, chunk: Any) -> None:
+        """Take a chunk of a followed result into account."""
+        following = self.following
+        if following is None or self.done:
+            return
+        following.chunks += 1
+        if following.first_chunk_ns is None:
+            following.first_chunk_ns = perf_counter_ns()
+        try:
+            following.merge.add(chunk)
+        except Exception as error:  # a chunk that cannot be looked at must not cost the record
+            self.recorder.not_read(error, type(chunk).__qualname__)
+
+    def exhausted(self, *value: Any) -> None:
+        """End a followed result that came to its end; `value` is a generator's return value."""
+        now_ns = perf_counter_ns()
+        following = self.following
+        if self.done or self.recorder.closed or following is None:
+            return
+        try:
+            for returned in value:
+                following.merge.add(returned)
+            reading = self._merged(following)
+            if self.site.usage is not None or self.site.success is not None:
+                reading = self._asked(value[0] if value else reading, reading)
+            self._end(now_ns, reading, None)
+        except Exception as error:
+            self.recorder.failed(error)
+
+    def announce(self) -> None:
+        """Write the begin line of a call that may last."""
+        self.announced = True
+        line = BeginLine(
+            timestamp=format_timestamp(self.started_ns),
+            session_id=self.session.id,
+            service=self.site.service,
+            operation=self.site.operation,
+            operation_id=self.id,
+            parent_id=self.parent_id,
+            pid=self.recorder.pid,
+            run=self.recorder.hold_run_lock(),
+        )
+        self.recorder.write(line, perf_counter_ns())
+        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+
+    def withdraw(self) -> None:
+        """Take the begin line back: what the call returned has not started yet."""
+        self.site.lazy = True
+        if self.announced:
+            self.announced = False
+            self.recorder.write(VoidLine(self.id), perf_counter_ns())
+
+    def start(self) -> None:
+        """Begin anew, at the first step of what the call returned."""
+        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+        if self.site.slow:
+            _announce(self)
+
+    def _read(self, read: Reader, result: Any) -> Reading | None:
+        try:
+            return read(result)
+        except Exception as error:  # a result that cannot be looked at must not cost the record
+            self.recorder.not_read(error, type(result).__qualname__)
+            return None
+
+    def _merged(self, following: Following) -> Reading | None:
+        return self._read(lambda merge: merge.reading(), following.merge)
+
+    def _asked(self, result: Any, reading: Reading | None) -> Reading | None:
+        """Return the reading as the decorator's own `usage=` and `success=` have it."""
+        site, call = self.site, self.recorder.call
+        if site.usage is not None:
+            said = call("usage=", _as_reading, site.usage, result)
+            reading = _reconciled(reading, None if said is FAILED else said)
+        if site.success is not None:
+            succeeded = call("success=", _truth, site.success, result)
+            if succeeded is not FAILED:
+                reading = _judged(reading, succeeded=succeeded)
+        return reading
+
+    def _what_happened(self, error: BaseException) -> Reading:
+        if isinstance(error, GeneratorExit):
+            return Reading(outcome="partial")
+        name = type(error).__qualname__
+        if _is_cancellation(error):
+            return Reading(outcome="cancelled", error_type=name)
+        message = self.recorder.call("an exception's message", shown_error, error)
+        return Reading(outcome="error", error_type=name, error_message=message)
+
+    def _end(
+        self, now_ns: int, reading: Reading | None, result: Any, verdict: Reading | None = None
+    ) -> None:
+        """Write the line. `verdict` is what an exception says; it outranks everything else."""
+        site, session, active = self.site, self.session, self.recorder
+        elapsed_ns = now_ns - self.begun_ns
+        following = self.following
+        if following is not None and not _taken(following.open):
+            return
+        line = OperationLine(
+            format_timestamp(self.started_ns),
+            session.id,
+            site.service,
+            site.operation,
+            True,
+            elapsed_ns / 1e9,
+            None,
+            _NOTED_NOTHING if self.noted is None else active.clean_metadata(self.noted),
+            self.id,
+            self.parent_id,
+            session.trace_id,
+            session.parent_id,
+            session.name,
+            model=self.model,
+            pid=active.pid,
+        )
+        if self.given is not None:
+            reading = _reconciled(reading, self.given)
+        if reading is not None:
+            self._put_reading(line, reading, result)
+        if self.failure is not None and verdict is None:
+            verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
+        if verdict is not None:
+            _put_verdict(line, verdict, active)
+        if following is not None:
+            _put_steps(line, following, self.begun_ns)
+        site.slow = elapsed_ns > SLOW_NS
+        self.done = True
+        active.write(line, now_ns)
+        if session.gate is not None:
+            session.gate.settle(self, line)
+
+    def _put_reading(self, line: OperationLine, reading: Reading, result: Any) -> None:
+        line.provider = reading.provider
+        line.kind = reading.kind
+        line.response_id = reading.response_id
+        if reading.model is not None:
+            line.model = reading.model
+        if reading.outcome is not None:
+            _put_verdict(line, reading, self.recorder)
+        owner = self._owner(reading, result)
+        if owner is not None:
+            line.usage_operation_id = owner
+            return
+        if reading.__class__ is Readings:
+            reading = self._unclaimed(reading, line)
+        if not are_plausible(reading):
+            dropped = impossible(reading)
+            line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
+            reading = without(reading, dropped)
+        line.tokens = tokens_of(reading)
+        line.input_tokens = reading.input_tokens
+        line.output_tokens = reading.output_tokens
+        line.cache_read_tokens = reading.cache_read_tokens
+        line.cache_write_tokens = reading.cache_write_tokens
+        line.reasoning_tokens = reading.reasoning_tokens
+        if reading.cost_usd is not None:
+            line.cost_usd = reading.cost_usd
+            line.cost_source = reading.cost_source or "provider"
+
+    def _owner(self, reading: Reading, result: Any) -> str | None:
+        """Return whose usage this is: an operation's that ran inside this one, or `None`, ours.
+
+        Ours is claimed on every operation around.
+        """
+        claims, key = self.claims, reading.response_id
+        if claims:
+            if key is not None:
+                owner = claims.get(key)
+                if owner is not None:
+                    return str(owner)
+            elif None in claims and claims[None][0] is result and result is not None:
+                return str(claims[None][1])
+        above = self.parent
+        while above is not None:
+            _claim(above.claims, key, result, self.id)
+            above = above.parent
+        return None
+
+    def _unclaimed(self, readings: Readings, line: OperationLine) -> Reading:
+        """Return the sum of what no operation inside has counted already."""
+        owners = [self._owner(part, None) for part in readings.parts]
+        ours = [part for part, owner in zip(readings.parts, owners, strict=True) if owner is None]
+        if len(ours) == len(owners):
+            return readings
+        line.usage_operation_id = next(owner for owner in owners if owner is not None)
+        return total(ours) if ours else Reading()
+
+
+def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
+    """Begin an operation inside `outer`, what is current; `None` if it shall not be recorded.
+
+    Raises what the session's gate raises.
+    """
+    active = recorder()
+    if outer is PASSING or not active.enabled:
+        return None
+    try:
+        around = active.outermost(perf_counter_ns()) if outer is None else outer
+        parent = around if around.__class__ is RunningOperation else around.parent
+        operation = RunningOperation(
+            around.session,
+            outer,
+            parent,
+            around.parent_id if parent is None else parent.id,
+            False,
+            site,
+            active,
+            new_id(),
+            time_ns(),
+            perf_counter_ns(),
+            {},
+            None if site.metadata is None else copied(site.metadata),
+            site.model,
+        )
+    except Exception as error:
+        active.failed(error)
+        return None
+    if operation.session.gate is not None:
+        operation.session.gate.admit(operation)
+    if site.slow and not site.lazy:
+        _announce(operation)
+    return operation
+
+
+def current_operation() -> RunningOperation | None:
+    """Return the tracked call that is running here, innermost first; `None` outside of any."""
+    found = scope.get()
+    if found is None or isinstance(found, RunningOperation):
+        return found
+    inside: RunningOperation | None = found.parent
+    return inside
+
+
+def _announce(operation: RunningOperation) -> None:
+    try:
+        operation.announce()
+    except Exception as error:
+        operation.recorder.failed(error)
+
+
+def _claim(claims: dict[Any, Any], key: str | None, result: Any, owner: str) -> None:
+    if key is None:
+        claims[None] = (result, owner)
+        return
+    if len(claims) >= _CLAIMS_KEPT:
+        claims.pop(next(iter(claims)), None)
+    claims[key] = owner
+
+
+def _taken(tokens: list[bool]) -> bool:
+    try:
+        return tokens.pop()
+    except IndexError:
+        return False
+
+
+def _put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None:
+    line.success = verdict.outcome == "partial"
+    line.outcome = None if verdict.outcome == "error" else verdict.outcome
+    line.error_type = verdict.error_type
+    line.error_message = active.clean_message(verdict.error_message)
+
+
+def _put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
+    line.active_seconds = following.active_ns / 1e9
+    line.chunks = following.chunks
+    if following.first_chunk_ns is not None:
+        line.first_chunk_seconds = (following.first_chunk_ns - begun_ns) / 1e9
+
+
+def _reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
+    """Return `reading` with the counts and the cost that the caller says in their place."""
+    if reading is None:
+        return said
+    said = said or Reading()
+    return replace(
+        said,
+        model=said.model or reading.model,
+        response_id=said.response_id or reading.response_id,
+        provider=reading.provider,
+        kind=reading.kind,
+        outcome=reading.outcome,
+        error_type=reading.error_type,
+        error_message=reading.error_message,
+    )
+
+
+def _judged(reading: Reading | None, *, succeeded: bool) -> Reading | None:
+    if succeeded and reading is None:
+        return None
+    return replace(
+        reading or Reading(),
+        outcome=None if succeeded else "error",
+        error_type=None if succeeded else "unsuccessful",
+        error_message=None,
+    )
+
+
+def _truth(judge: Callable[[Any], Any], result: Any) -> bool:
+    return bool(judge(result))
+
+
+def _as_reading(ask: Callable[[Any], Any], result: Any) -> Reading | None:
+    said = ask(result)
+    if said is None:
+        return None
+    if isinstance(said, Usage):
+        return _by_caller(said, {})
+    if isinstance(said, Mapping):
+        return _by_caller(None, said)
+    if isinstance(said, int):
+        return Reading(total_tokens=said)
+    raise TypeError(f"usage= returned {shown(said)}: use a Usage, an int, a mapping or None")
+
+
+def _by_caller(usage: Usage | None, fields: Any) -> Reading:
+    if usage is not None and fields:
+        raise TypeError("give a Usage or its fields, not both")
+    if usage is None:
+        said = Usage(**fields)
+    elif isinstance(usage, Usage):
+        said = usage
+    else:
+        raise TypeError(f"{shown(usage)}: use a Usage, or its fields as keywords")
+    known = {name: getattr(said, name) for name in Usage.__struct_fields__}
+    return Reading(**known, cost_source=None if said.cost_usd is None else "caller")
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    names = ("CancelledError", "Cancelled")
+    homes = ("asyncio", "concurrent", "trio")
+    return any(
+        kind.__name__ in names and kind.__module__.partition(".")[0] in homes
+        for kind in type(error).__mro__
+    )

@@ -1,0 +1,221 @@
+"""`with session(...)`: everything done for one purpose, here and in other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from time import perf_counter_ns
+from types import FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from instrument import carrier
+from instrument._clean import copied
+from instrument._clock import format_timestamp
+from instrument.ambient import new_session_id
+from instrument.carrier import Carried
+from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
+from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
+from instrument.operation import Operation, SessionLine, SessionStats
+from instrument.recorder import PASSING, Recorder, recorder
+from instrument.running import RunningOperation
+from instrument.wrappers import in_scope, like
+
+if TYPE_CHECKING:
+    from instrument.log import UsageLog
+
+__all__ = ["Session", "current_session", "session"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ALPHABET = "1 to 128 characters of [A-Za-z0-9._~:-]"
+
+
+class Session(SessionIdentity):
+    """Everything done for one purpose. Made by `session(...)`, not by hand.
+
+    `id`, `name` and `parent_id` (the session around it) are fixed; `started_at` is aware, in UTC.
+    It may be entered again, nested and at the same time elsewhere.
+    """
+
+    __slots__ = ("_given_id", "_written_by", "metadata", "started_at")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the public attribute's name
+        name: str | None = None,
+        parent_id: str | None = None,
+        *,
+        trace_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        given_id: str | None = None,
+    ) -> None:
+        super().__init__(id, name, parent_id, trace_id)
+        self.metadata = metadata if metadata is not None else {}
+        self.started_at = datetime.now(timezone.utc)
+        self._given_id = given_id
+        self._written_by: Recorder | None = None
+
+    def __repr__(self) -> str:
+        named = f" {self.name!r}" if self.name else ""
+        return f"<Session{named} {self.id}>"
+
+    def __enter__(self) -> Session:
+        outer = scope.get()
+        if outer is not PASSING:
+            _write(self)
+            scope.set(_entry(self, outer))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        entry = enclosing(self._is_entry)
+        if entry is not None:
+            leave(entry)
+
+    async def __aenter__(self) -> Session:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Run every call of `function` in a fresh session of this name (or of this `id=`)."""
+        if not isinstance(function, FunctionType):
+            raise ConfigurationTypeError("session: what is decorated", function, "a function")
+        decorated: F = like(function, in_scope(function, partial(_fresh_entry, self._afresh)))
+        return decorated
+
+    def stats(self, children: bool = True) -> SessionStats:
+        """Return what the session came to so far; `children`: with the sessions inside it."""
+        return _log().stats(self.id, children=children)
+
+    def operations(self, children: bool = True) -> list[Operation]:
+        """Return the finished operations in start order; `children`: with the sessions inside."""
+        log = _log()
+        found = log.operations(session=self.id)
+        if children:
+            for child in log.children(self.id):
+                found += log.operations(session=child)
+        return sorted(found, key=lambda each: (each.timestamp, each.operation_id or ""))
+
+    def headers(self) -> dict[str, str]:
+        """Return W3C `traceparent` and `baggage` headers that carry the session to a service."""
+        return carrier.to_headers(self._carried())
+
+    def env(self) -> dict[str, str]:
+        """Return the environment variables that carry the session to a child process.
+
+        `subprocess.run(..., env={**os.environ, **work.env()})`
+        """
+        return carrier.to_environment(self._carried(), str(recorder().settings.log_dir))
+
+    def _carried(self) -> Carried:
+        """Return this session and the operation here that belongs to it."""
+        found = enclosing(lambda each: each.session is self or each.session.id == self.id)
+        parent = found if isinstance(found, RunningOperation) else getattr(found, "parent", None)
+        root = parent
+        while root is not None and root.parent is not None:
+            root = root.parent
+        trace_id = self.trace_id or carrier.trace_id_of(root.id if root is not None else self.id)
+        return Carried(self.id, parent.id if parent is not None else None, trace_id)
+
+    def _is_entry(self, found: Scope) -> bool:
+        return found.session is self and not isinstance(found, RunningOperation)
+
+    def _afresh(self) -> Session:
+        return session(self.name, id=self._given_id, metadata=self.metadata)
+
+
+def session(
+    name: str | None = None,
+    *,
+    id: str | None = None,  # noqa: A002 - the contract's name
+    metadata: Mapping[str, Any] | None = None,
+    **unknown: NoReturn,
+) -> Session:
+    """Return a session to enter, `with` or `async with`, or to decorate a function with.
+
+    - `name`: what people call it.
+    - `id`: join the session of this id, begun here or anywhere else.
+    - `metadata`: what is recorded with it.
+
+    Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
+    """
+    reject_unknown("session", dict(unknown), "name, id or metadata")
+    if name is not None and not isinstance(name, str):
+        raise ConfigurationTypeError("session name", name, "text or None")
+    if id is not None and not isinstance(id, str):
+        raise ConfigurationTypeError("session id", id, _ALPHABET)
+    if id is not None and not carrier.is_session_id(id):
+        raise ConfigurationError("session id", id, _ALPHABET)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationTypeError("session metadata", metadata, "a mapping with text as keys")
+    around = scope.get()
+    parent_id = around.session.id if around is not None and around is not PASSING else None
+    return Session(
+        id or new_session_id(),
+        name,
+        parent_id if parent_id != id else None,
+        metadata=copied(dict(metadata or {})),
+        given_id=id,
+    )
+
+
+def current_session() -> Session:
+    """Return the innermost explicit session, else the inherited one, else the ambient one."""
+    around = scope.get()
+    if around is None or around is PASSING:
+        around = recorder().peek()
+    if isinstance(around.session, Session):
+        return around.session
+    found = around.session
+    return Session(found.id, found.name, found.parent_id, trace_id=found.trace_id)
+
+
+def _entry(entered: Session, outer: Scope | None) -> Scope:
+    if outer is None:
+        return Scope(entered)
+    parent = outer if isinstance(outer, RunningOperation) else outer.parent
+    return Scope(entered, outer, parent, None if parent is not None else outer.parent_id)
+
+
+def _write(entered: Session) -> None:
+    """Leave a session line, once for each recorder."""
+    active = recorder()
+    if not active.enabled or entered._written_by is active:
+        return
+    entered._written_by = active
+    try:
+        line = SessionLine(
+            timestamp=format_timestamp(int(entered.started_at.timestamp() * 1e9)),
+            session_id=entered.id,
+            session_name=entered.name,
+            parent_session_id=entered.parent_id,
+            metadata=active.clean_metadata(entered.metadata) or None,
+            pid=active.pid,
+        )
+        active.write(line, perf_counter_ns())
+    except Exception as error:
+        active.failed(error)
+
+
+def _log() -> UsageLog:
+    from instrument.log import UsageLog  # the read path, which only this module reaches
+
+    return UsageLog(recorder().settings.log_dir)
+
+
+def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:
+    fresh = afresh()
+    _write(fresh)
+    return _entry(fresh, outer)

@@ -1,0 +1,182 @@
+"""What is done with a result: handed back as it is, or followed to its end.
+
+`PLANS` and `STREAM_PLANS` (for `stream=True`) give for each class of result how to follow it and
+how to read it, so that a call costs one look-up.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from instrument.context import Scope
+from instrument.running import RunningOperation
+from instrument.usage import Reader, reader_for, stream_for
+from instrument.wrappers import (
+    async_generator_wrapper,
+    coroutine_wrapper,
+    generator_wrapper,
+    steps_of,
+)
+
+__all__ = ["give_back", "give_back_stream"]
+
+Follow = Callable[[RunningOperation, Any], Any]
+Plan = tuple[Follow | None, Reader | None]
+
+_PLANS_KEPT = 4096
+_PLANS: dict[type, Plan] = {}
+_STREAM_PLANS: dict[type, Plan] = {}
+_not_started: set[weakref.ref[Any]] = set()
+
+
+def give_back(operation: RunningOperation, result: Any) -> Any:
+    """End the operation with `result` and return it, or what follows it to its end."""
+    kind = type(result)
+    follow, read = _PLANS.get(kind) or _plan(_PLANS, kind)
+    if follow is not None:
+        return _followed(follow, operation, result)
+    operation.returned(result, read)
+    return result
+
+
+def give_back_stream(operation: RunningOperation, result: Any) -> Any:
+    """The same, with any iterator followed."""
+    kind = type(result)
+    follow, read = _STREAM_PLANS.get(kind) or _plan(_STREAM_PLANS, kind)
+    if follow is not None:
+        return _followed(follow, operation, result)
+    operation.returned(result, read)
+    return result
+
+
+def _followed(follow: Follow, operation: RunningOperation, result: Any) -> Any:
+    try:
+        return follow(operation, result)
+    except Exception as error:  # what cannot be followed is handed back as it is
+        operation.recorder.failed(error)
+        operation.returned(result, None)
+        return result
+
+
+def _plan(plans: dict[type, Plan], kind: type) -> Plan:
+    follow = _native_follow(kind) or _sdk_follow(kind)
+    if follow is None and plans is _STREAM_PLANS:
+        follow = _iterator_follow(kind)
+    plan = (follow, None if follow is not None else reader_for(kind))
+    if getattr(kind, "followed_by_instrument", False):
+        return plan  # a class for this one object
+    if len(plans) >= _PLANS_KEPT:
+        plans.clear()
+    plans[kind] = plan
+    return plan
+
+
+def _native_follow(kind: type) -> Follow | None:
+    if issubclass(kind, CoroutineType):
+        return _follow_coroutine
+    if issubclass(kind, GeneratorType):
+        return _follow_generator
+    if issubclass(kind, AsyncGeneratorType):
+        return _follow_async_generator
+    for module in ("asyncio", "concurrent.futures"):
+        future = getattr(sys.modules.get(module), "Future", None)
+        if future is not None and issubclass(kind, future):
+            return _follow_future
+    return None
+
+
+def _sdk_follow(kind: type) -> Follow | None:
+    if getattr(kind, "followed_by_instrument", False):
+        return _follow_again
+    stream = stream_for(kind)
+    if stream is None:
+        return None
+    from instrument import proxies  # wrapt, on first need
+
+    if stream.is_manager:
+        return partial(proxies.follow_manager, is_async=stream.is_async)
+    return partial(proxies.follow_stream, attribute=stream.iterator, is_async=stream.is_async)
+
+
+def _iterator_follow(kind: type) -> Follow | None:
+    for method, is_async in (("__next__", False), ("__anext__", True)):
+        if hasattr(kind, method):
+            from instrument import proxies  # wrapt, on first need
+
+            return partial(proxies.follow_iterator, is_async=is_async)
+    return None
+
+
+def _follow_again(operation: RunningOperation, result: Any) -> Any:
+    return result.follow_for_instrument(operation)
+
+
+def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
+    operation.withdraw()
+    follower: Any = coroutine_wrapper(lambda: result, partial(_start, operation), give_back)()
+    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
+    _warn_only_once(follower, result)
+    return follower
+
+
+def _follow_generator(operation: RunningOperation, result: Any) -> Any:
+    operation.withdraw()
+    steps = partial(steps_of, partial(_start, operation))
+    follower = generator_wrapper(lambda: result, steps)()
+    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
+    return follower
+
+
+def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
+    operation.withdraw()
+    steps = partial(steps_of, partial(_start, operation))
+    follower = async_generator_wrapper(lambda: result, steps)()
+    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
+    return follower
+
+
+def _follow_future(operation: RunningOperation, result: Any) -> Any:
+    result.add_done_callback(partial(_future_done, operation))
+    return result
+
+
+def _future_done(operation: RunningOperation, future: Any) -> None:
+    error = _error_of(future)
+    if error is not None:
+        operation.raised(error)
+        return
+    value = future.result()
+    operation.returned(value, reader_for(type(value)))
+
+
+def _error_of(future: Any) -> BaseException | None:
+    if future.cancelled():
+        from concurrent.futures import CancelledError  # loaded, for there is a future
+
+        return CancelledError()
+    # not .exception(), which would tell asyncio that somebody has looked at it
+    error: BaseException | None = getattr(future, "_exception", None)
+    return error
+
+
+def _start(operation: RunningOperation, outer: Scope | None) -> RunningOperation:
+    """Begin the operation at the first step of what it returned, in the context of that step."""
+    operation.left = False
+    operation.outer = outer
+    operation.start()
+    return operation
+
+
+def _warn_only_once(follower: Any, coroutine: Any) -> None:
+    """Close `coroutine` when `follower` is dropped unawaited, so that Python warns of one alone."""
+
+    def close(reference: weakref.ref[Any]) -> None:
+        _not_started.discard(reference)
+        coroutine.close()
+
+    _not_started.add(weakref.ref(follower, close))

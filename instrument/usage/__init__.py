@@ -1,0 +1,22 @@
+"""What results say of the tokens they used: one reader for each type, one module for each provider.
+
+To add a provider, write a module like `google` and give it its rows in `families`.
+"""
+
+from instrument.usage.adding import total
+from instrument.usage.families import stream_for
+from instrument.usage.merging import new_merge
+from instrument.usage.readers import reader_for
+from instrument.usage.reading import Merge, Reader, Reading, Readings, StreamClass
+
+__all__ = [
+    "Merge",
+    "Reader",
+    "Reading",
+    "Readings",
+    "StreamClass",
+    "new_merge",
+    "reader_for",
+    "stream_for",
+    "total",
+]

@@ -1,0 +1,163 @@
+"""Anthropic's Messages API, and what is compatible with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instrument.usage import http
+from instrument.usage.fields import NOTHING, added, failure, fields_of, part, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_COUNTS = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "output_tokens_details",
+)
+_EVENTS = frozenset(
+    {
+        "content_block_delta",
+        "content_block_start",
+        "content_block_stop",
+        "message",
+        "message_delta",
+        "message_start",
+        "message_stop",
+        "ping",
+    }
+)
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether this is a message, an error, or a usage that counts its cache apart.
+
+    A usage with a total or with `prompt_tokens` beside Anthropic's names (LiteLLM, Qwen) already
+    includes the cache, and is not matched.
+    """
+    if fields.get("type") == "error":
+        return part(fields, "error") is not None
+    usage = part(fields, "usage")
+    if usage is None or "total_tokens" in usage or "prompt_tokens" in usage:
+        return False
+    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+        return "input_tokens" in usage
+    return fields.get("type") == "message" and "input_tokens" in usage
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole message; its input counts come without the cached tokens, which are added."""
+    usage = part(fields, "usage") or NOTHING
+    new, cache_read = usage.get("input_tokens"), usage.get("cache_read_input_tokens")
+    cache_write = usage.get("cache_creation_input_tokens")
+    details = part(usage, "output_tokens_details") or NOTHING
+    return Reading(
+        None if new is None else added(new, cache_read, cache_write),
+        usage.get("output_tokens"),
+        cache_read,
+        cache_write,
+        details.get("thinking_tokens"),
+        None,
+        None,
+        text(fields.get("model")),
+        text(fields.get("id")),
+        "anthropic",
+        "chat",
+        *_failure(fields),
+    )
+
+
+def read_object(message: Any) -> Reading | None:
+    """Read the SDK's `Message`."""
+    fields = fields_of(message)
+    return None if fields is None else read(fields)
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is an event of a message stream, or a whole message."""
+    return text(fields.get("type")) in _EVENTS or matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge in which each count that is not null replaces the one before.
+
+    The counts of `message_delta` are cumulative, so they are never added.
+    """
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_message", "_usage")
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+
+    def add(self, fields: Fields) -> bool:
+        kind = fields.get("type")
+        if kind == "message_delta":
+            self._count(fields)
+        elif kind == "message_start":
+            return self._start(part(fields, "message") or NOTHING)
+        elif kind == "error":
+            self._message["error"] = fields.get("error") or "error"
+        elif "usage" in fields:
+            return self._start(fields)
+        return True
+
+    def reading(self) -> Reading | None:
+        if not self._message and not self._usage:
+            return None
+        return read({**self._message, "usage": self._usage})
+
+    def _start(self, message: Fields) -> bool:
+        if self._message and message.get("id") != self._message.get("id"):
+            return False
+        self._message.update(id=message.get("id"), model=message.get("model"))
+        self._count(message)
+        return True
+
+    def _count(self, fields: Fields) -> None:
+        usage = part(fields, "usage") or NOTHING
+        for name in _COUNTS:
+            value = usage.get(name)
+            if value is not None:
+                self._usage[name] = value
+
+
+def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
+    error = fields.get("error")
+    return ("error", *failure(error, "type")) if error else (None, None, None)
+
+
+CLASSES: dict[str, Reader] = {
+    "APIResponse": http.read_wrapped,
+    "AsyncAPIResponse": http.read_wrapped,
+    "BetaMessage": read_object,
+    "LegacyAPIResponse": http.read_wrapped,
+    "Message": read_object,
+}
+
+_STREAM = StreamClass("_iterator", is_async=False)
+_ASYNC_STREAM = StreamClass("_iterator", is_async=True)
+_MANAGER = StreamClass(None, is_async=False)
+_ASYNC_MANAGER = StreamClass(None, is_async=True)
+_MESSAGES = "anthropic.lib.streaming._messages"
+_BETA = "anthropic.lib.streaming._beta_messages"
+
+STREAMS: dict[tuple[str, str], StreamClass] = {
+    ("anthropic", "Stream"): _STREAM,
+    ("anthropic", "AsyncStream"): _ASYNC_STREAM,
+    ("anthropic._streaming", "Stream"): _STREAM,
+    ("anthropic._streaming", "AsyncStream"): _ASYNC_STREAM,
+    (_MESSAGES, "MessageStream"): _STREAM,
+    (_MESSAGES, "AsyncMessageStream"): _ASYNC_STREAM,
+    (_MESSAGES, "MessageStreamManager"): _MANAGER,
+    (_MESSAGES, "AsyncMessageStreamManager"): _ASYNC_MANAGER,
+    (_BETA, "BetaMessageStream"): _STREAM,
+    (_BETA, "BetaAsyncMessageStream"): _ASYNC_STREAM,
+    (_BETA, "BetaMessageStreamManager"): _MANAGER,
+    (_BETA, "BetaAsyncMessageStreamManager"): _ASYNC_MANAGER,
+}

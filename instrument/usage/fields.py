@@ -1,0 +1,86 @@
+"""Looking into results of any kind without running the program's code, and sums of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from instrument.usage.reading import Fields
+
+__all__ = ["NOTHING", "added", "failure", "fields_of", "first", "part", "text"]
+
+NOTHING: Fields = MappingProxyType({})
+
+
+def fields_of(value: Any) -> Fields | None:
+    """Return the names and values in a dict or an object, `None` for anything else.
+
+    Extra fields that a pydantic model keeps apart are included.
+    """
+    if isinstance(value, dict):
+        return value
+    try:
+        own = value.__dict__
+    except AttributeError:
+        return _without_dict(value)
+    if type(own) is not dict:
+        return None
+    extra = getattr(value, "__pydantic_extra__", None)
+    if extra:
+        return {**own, **extra}
+    return own or _without_dict(value)
+
+
+def part(fields: Fields, name: str) -> Fields | None:
+    """Return what `fields_of` says of one field."""
+    value = fields.get(name)
+    return None if value is None else fields_of(value)
+
+
+def text(value: Any) -> str | None:
+    """Return the value if it is a text that says something."""
+    return value if type(value) is str and value else None
+
+
+def first(*values: Any) -> Any:
+    """Return the first value that is reported."""
+    for value in values:
+        if value is not None:
+            return value
+    return None
+
+
+def added(*counts: Any) -> Any:
+    """Return the sum of the counts that are reported, `None` if none is.
+
+    An impossible count comes back itself, so that whoever validates the sum can name it.
+    """
+    total: int | None = None
+    for count in counts:
+        if count is None:
+            continue
+        if type(count) is not int or count < 0:
+            return count
+        total = count if total is None else total + count
+    return total
+
+
+def failure(error: Any, *names: str) -> tuple[str, str | None]:
+    """Return type and message of an error object; the type is the first field named that is set."""
+    fields = fields_of(error) or NOTHING
+    codes = (fields.get(name) for name in names)
+    code = next((code for code in codes if type(code) in (str, int) and code), None)
+    message = text(fields.get("message")) or text(error)
+    return str(code or "error"), message
+
+
+def _without_dict(value: Any) -> Fields | None:
+    if isinstance(value, Mapping):
+        return value
+    names = getattr(type(value), "__struct_fields__", None) or getattr(
+        type(value), "__slots__", None
+    )
+    if type(names) is not tuple:
+        return None
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}

@@ -1,0 +1,161 @@
+"""Google's Gemini API and Vertex AI, as the SDK (snake_case) and REST (camelCase) give them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from instrument.usage.fields import NOTHING, added, failure, fields_of, part, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_SNAKE = (
+    "prompt_token_count",
+    "candidates_token_count",
+    "total_token_count",
+    "tool_use_prompt_token_count",
+    "response_token_count",
+    "thoughts_token_count",
+    "cached_content_token_count",
+    "traffic_type",
+)
+_CAMEL = (
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "totalTokenCount",
+    "toolUsePromptTokenCount",
+    "responseTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "trafficType",
+)
+
+
+class _Counts(NamedTuple):
+    prompt: Any = None
+    candidates: Any = None
+    total: Any = None
+    tool_use: Any = None
+    live: Any = None
+    thoughts: Any = None
+    cached: Any = None
+    traffic_type: Any = None
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether the usage metadata has Google's names, or the error object its fields."""
+    usage = _usage(fields)
+    if any(name in usage for name in _SNAKE) or any(name in usage for name in _CAMEL):
+        return True
+    error = part(fields, "error") or NOTHING
+    return type(error.get("code")) is int and text(error.get("status")) is not None
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole response.
+
+    The prompt count leaves out what tools were given, and the candidates' count leaves out the
+    thoughts: both are added. The cached tokens are part of the prompt.
+    """
+    return _reading(fields, _counts(_usage(fields)))
+
+
+def read_object(response: Any) -> Reading | None:
+    """Read the SDK's `GenerateContentResponse` or `EmbedContentResponse`."""
+    fields = fields_of(response)
+    return None if fields is None else read(fields)
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is a chunk, which has the shape of a whole response."""
+    return "candidates" in fields or matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge that keeps the last value of each count that is not null."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_counts", "_response")
+
+    def __init__(self) -> None:
+        self._counts = _Counts()
+        self._response: dict[str, Any] = {}
+
+    def add(self, fields: Fields) -> bool:
+        identity, known = _response_id(fields), self._response.get("response_id")
+        if identity and known and identity != known:
+            return False
+        if "embeddings" in self._response and fields.get("embeddings"):
+            return False
+        new = {
+            "response_id": identity,
+            "model_version": _model(fields),
+            "error": fields.get("error"),
+            "embeddings": fields.get("embeddings"),
+        }
+        self._response.update({name: value for name, value in new.items() if value})
+        usage = _usage(fields)
+        if usage:
+            pairs = zip(_counts(usage), self._counts, strict=True)
+            self._counts = _Counts(*(old if new is None else new for new, old in pairs))
+        return True
+
+    def reading(self) -> Reading | None:
+        if not self._response and self._counts == _Counts():
+            return None
+        return _reading(self._response, self._counts)
+
+
+def _usage(fields: Fields) -> Fields:
+    return part(fields, "usage_metadata") or part(fields, "usageMetadata") or NOTHING
+
+
+def _counts(usage: Fields) -> _Counts:
+    is_snake = "prompt_token_count" in usage or any(name in usage for name in _SNAKE)
+    return _Counts(*map(usage.get, _SNAKE if is_snake else _CAMEL))
+
+
+def _reading(fields: Fields, counts: _Counts) -> Reading:
+    candidates = counts.live if counts.candidates is None else counts.candidates
+    error = fields.get("error")
+    return Reading(
+        added(counts.prompt, counts.tool_use),
+        added(candidates, counts.thoughts),
+        counts.cached,
+        None,
+        counts.thoughts,
+        counts.total,
+        None,
+        text(_model(fields)),
+        text(_response_id(fields)),
+        None if error else _provider(counts),
+        None if error else _kind(fields),
+        *(("error", *failure(error, "status", "code")) if error else ()),
+    )
+
+
+def _model(fields: Fields) -> Any:
+    return fields.get("model_version") or fields.get("modelVersion")
+
+
+def _response_id(fields: Fields) -> Any:
+    return fields.get("response_id") or fields.get("responseId")
+
+
+def _provider(counts: _Counts) -> str:
+    """Tell the clouds apart: only Vertex AI reports a traffic type."""
+    return "gcp.gemini" if counts.traffic_type is None else "gcp.vertex_ai"
+
+
+def _kind(fields: Fields) -> str:
+    return "embeddings" if "embeddings" in fields or "embedding" in fields else "generate_content"
+
+
+CLASSES: dict[str, Reader] = {
+    "EmbedContentResponse": read_object,
+    "GenerateContentResponse": read_object,
+}
+
+STREAMS: dict[tuple[str, str], StreamClass] = {}

@@ -1,0 +1,116 @@
+"""The reader for results of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from instrument.usage import http
+from instrument.usage.adding import combined
+from instrument.usage.families import BY_KEY, class_reader, read_fields
+from instrument.usage.fields import fields_of
+from instrument.usage.reading import Reader, Reading, Readings
+from instrument.usage.texts import read_bytes, read_text
+
+__all__ = ["reader_for"]
+
+_KEYS = frozenset(BY_KEY)
+_OBJECT_KEYS = _KEYS | {"status_code"}
+_PROBED = 64
+_MAX_TYPES = 1_024
+
+
+def reader_for(cls: type) -> Reader | None:
+    """Return the reader for results of that type, `None` if such results never say anything.
+
+    It depends on the type alone, so the answer may be kept. A reader is a pure function from a
+    result to its `Reading`, or `None` if this one says nothing; it gives `Readings` for a list
+    or tuple (searched two levels deep, and only if one of its first 64 elements says something).
+    """
+    if cls in _BUILTINS:
+        return _BUILTINS[cls]
+    if not issubclass(cls, BaseException):
+        return class_reader(cls) or _shape_reader(cls)
+    return None
+
+
+def read_mapping(value: Mapping[str, Any]) -> Reading | None:
+    """Read a dict by its keys."""
+    return None if value.keys().isdisjoint(_KEYS) else read_fields(value)
+
+
+def read_object(value: Any) -> Reading | None:
+    """Read an object by its attributes, without running any code of its class."""
+    fields = fields_of(value)
+    if fields is None or fields.keys().isdisjoint(_OBJECT_KEYS):
+        return None
+    if type(fields.get("status_code")) is int:
+        found = http.read(value)
+        if found is not None:
+            return found
+    return read_fields(fields)
+
+
+def read_elements(values: Any) -> Reading | None:
+    """Read a list or tuple of responses."""
+    return combined(_readings(values, _probe_nested))
+
+
+def _probe_nested(values: Any) -> Reading | None:
+    return combined(_readings(values, None))
+
+
+def _readings(values: Any, nested: Reader | None) -> Iterator[Reading]:
+    found = False
+    for place, value in enumerate(values):
+        if place == _PROBED and not found:
+            return
+        cls = type(value)
+        reader = nested if cls is list or cls is tuple else _kept_reader(cls)
+        reading = None if reader is None else reader(value)
+        if reading is not None:
+            found = True
+            yield from reading.parts if isinstance(reading, Readings) else (reading,)
+
+
+def _read_named_tuple(value: Any) -> Reading | None:
+    return read_mapping(dict(zip(value._fields, value, strict=False))) or read_elements(value)
+
+
+def _shape_reader(cls: type) -> Reader | None:
+    if issubclass(cls, Mapping):
+        return read_mapping
+    if issubclass(cls, tuple):
+        return _read_named_tuple if hasattr(cls, "_fields") else read_elements
+    if issubclass(cls, list):
+        return read_elements
+    if cls.__module__ == "builtins" or issubclass(cls, (str, bytes, int, float, type)):
+        return None
+    if isinstance(getattr(cls, "status_code", None), property) and "Response" in cls.__name__:
+        return http.read
+    return read_object
+
+
+_BUILTINS: dict[type, Reader | None] = {
+    bytes: read_bytes,
+    dict: read_mapping,
+    list: read_elements,
+    str: read_text,
+    tuple: read_elements,
+}
+
+
+_kept: dict[type, Reader | None] = {}
+
+
+def _kept_reader(cls: type) -> Reader | None:
+    reader = _kept.get(cls, _unknown)
+    if reader is _unknown:
+        if len(_kept) >= _MAX_TYPES:
+            _kept.clear()
+        reader = _kept[cls] = reader_for(cls)
+    return reader
+
+
+def _unknown(value: Any) -> Reading | None:
+    raise AssertionError("only marks a type that was not met yet")

@@ -1,0 +1,322 @@
+"""The four wrappers, one for each kind of function, chosen once when decorating.
+
+Each is a function of the kind that it wraps, so that nobody can tell them apart by kind, and each
+adds one frame. `open` begins the operation; generators and coroutines call it at their first step.
+The context variable is set around each step of a generator and never across a `yield`, so that
+whoever resumes or closes it, from whichever task or thread, finds the context as it was.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextvars import Token
+from functools import partial, wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from time import perf_counter_ns
+from types import AsyncGeneratorType, GeneratorType, coroutine
+from typing import Any, Protocol
+
+from instrument.context import Scope, leave, scope
+from instrument.running import Following, RunningOperation, Site, begin
+from instrument.usage import new_merge
+
+__all__ = [
+    "async_generator_wrapper",
+    "coroutine_wrapper",
+    "generator_wrapper",
+    "in_scope",
+    "like",
+    "steps_of",
+    "sync_wrapper",
+    "tapped",
+]
+
+Open = Callable[[Scope | None], RunningOperation | None]
+Give = Callable[[RunningOperation, Any], Any]
+
+_ITERABLE_COROUTINE = 0x100
+
+
+class Steps(Protocol):
+    """What happens around the steps of a generator."""
+
+    def enter(self) -> None: ...
+    def leave(self) -> None: ...
+    def yielded(self, chunk: Any) -> None: ...
+    def returned(self, *value: Any) -> None: ...
+    def raised(self, error: BaseException) -> None: ...
+
+
+def sync_wrapper(function: Callable[..., Any], site: Site, give: Give) -> Callable[..., Any]:
+    """Return a function that records each call of `function`; `give` ends it."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        operation = begin(site, scope.get())
+        if operation is None:
+            return function(*args, **kwargs)
+        try:
+            scope.set(operation)
+            return give(operation, function(*args, **kwargs))
+        except BaseException as error:
+            operation.raised(error)
+            raise
+        finally:
+            leave(operation)
+
+    return wrapper
+
+
+def coroutine_wrapper(function: Callable[..., Any], open_: Open, give: Give) -> Callable[..., Any]:
+    """Return a coroutine function around one, or around a callable that returns a coroutine."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        operation = open_(scope.get())
+        if operation is None:
+            return await function(*args, **kwargs)
+        try:
+            scope.set(operation)
+            return give(operation, await function(*args, **kwargs))
+        except BaseException as error:
+            operation.raised(error)
+            raise
+        finally:
+            leave(operation)
+
+    return wrapper
+
+
+def generator_wrapper(
+    function: Callable[..., Generator[Any, Any, Any]], steps_of: Callable[[], Steps]
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function with all of PEP 380's delegation to what `function` returns."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        generator = function(*args, **kwargs)
+        steps = steps_of()
+        step, argument = generator.send, None
+        while True:
+            steps.enter()
+            try:
+                chunk = step(argument)
+            except StopIteration as stop:
+                steps.leave()
+                steps.returned(stop.value)
+                return stop.value
+            except BaseException as error:
+                argument = None
+                steps.leave()
+                steps.raised(error)
+                raise
+            steps.leave()
+            steps.yielded(chunk)
+            # the exception is thrown in outside of its handler, so that it becomes nobody's context
+            try:
+                step, argument = generator.send, (yield chunk)
+            except BaseException as error:
+                step, argument = generator.throw, error
+
+    return wrapper
+
+
+def async_generator_wrapper(
+    function: Callable[..., AsyncGenerator[Any, Any]], steps_of: Callable[[], Steps]
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that hands on `asend`, `athrow` and `aclose`."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator = function(*args, **kwargs)
+        steps = steps_of()
+        step, argument = generator.asend, None
+        while True:
+            steps.enter()
+            try:
+                chunk = await step(argument)
+            except StopAsyncIteration:
+                steps.leave()
+                steps.returned()
+                return
+            except BaseException as error:
+                argument = None
+                steps.leave()
+                steps.raised(error)
+                raise
+            steps.leave()
+            steps.yielded(chunk)
+            try:
+                step, argument = generator.asend, (yield chunk)
+            except BaseException as error:
+                step, argument = generator.athrow, error
+
+    return wrapper
+
+
+class EntersEachStep:
+    """Makes a scope current inside each step, and what the step left current in the next one."""
+
+    __slots__ = ("_inside", "_token")
+
+    def __init__(self, inside: Scope | None) -> None:
+        self._inside = inside
+        self._token: Token[Scope | None] | None = None
+
+    def enter(self) -> None:
+        self._token = scope.set(self._inside)
+
+    def leave(self) -> None:
+        token, self._token = self._token, None
+        self._inside = scope.get()
+        if token is not None:
+            try:
+                scope.reset(token)
+            except ValueError:
+                pass  # the step ends in another context, which never saw us
+
+    def yielded(self, chunk: Any) -> None:
+        """Nothing to do."""
+
+    def returned(self, *value: Any) -> None:
+        """Nothing to do."""
+
+    def raised(self, error: BaseException) -> None:
+        """Nothing to do."""
+
+
+class OperationSteps(EntersEachStep):
+    """The same for an operation: measures the steps and looks at what is yielded."""
+
+    __slots__ = ("_following", "_operation", "_resumed_ns")
+
+    def __init__(self, operation: RunningOperation) -> None:
+        super().__init__(operation)
+        self._operation = operation
+        self._following = operation.following = Following(new_merge(), [True])
+        self._resumed_ns = 0
+
+    def enter(self) -> None:
+        super().enter()
+        self._resumed_ns = perf_counter_ns()
+
+    def leave(self) -> None:
+        self._following.active_ns += perf_counter_ns() - self._resumed_ns
+        super().leave()
+
+    def yielded(self, chunk: Any) -> None:
+        self._operation.yielded(chunk)
+
+    def returned(self, *value: Any) -> None:
+        self._operation.left = True
+        self._operation.exhausted(*value)
+
+    def raised(self, error: BaseException) -> None:
+        self._operation.left = True
+        self._operation.raised(error)
+
+
+def steps_of(open_: Open) -> Steps:
+    """Begin the operation and return its steps; nothing is done around them if it is not recorded."""
+    operation = open_(scope.get())
+    return _NO_STEPS if operation is None else OperationSteps(operation)
+
+
+class _NoSteps:
+    """Leaves everything as it is."""
+
+    def enter(self) -> None: ...
+    def leave(self) -> None: ...
+    def yielded(self, chunk: Any) -> None: ...
+    def returned(self, *value: Any) -> None: ...
+    def raised(self, error: BaseException) -> None: ...
+
+
+_NO_STEPS = _NoSteps()
+
+
+def in_scope(
+    function: Callable[..., Any], make: Callable[[Scope | None], Scope]
+) -> Callable[..., Any]:
+    """Return a function of the same kind that runs in a scope made for each call.
+
+    `make` is given what is current at the call, or at the first step.
+    """
+    steps = partial(_scope_steps, make)
+    if iscoroutinefunction(function):
+        return _coroutine_in_scope(function, make)
+    if isgeneratorfunction(function):
+        return generator_wrapper(function, steps)
+    if isasyncgenfunction(function):
+        return async_generator_wrapper(function, steps)
+    return _function_in_scope(function, make)
+
+
+def _function_in_scope(
+    function: Callable[..., Any], make: Callable[[Scope | None], Scope]
+) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        entry = make(scope.get())
+        try:
+            scope.set(entry)
+            return function(*args, **kwargs)
+        finally:
+            leave(entry)
+
+    return wrapper
+
+
+def _coroutine_in_scope(
+    function: Callable[..., Any], make: Callable[[Scope | None], Scope]
+) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        entry = make(scope.get())
+        try:
+            scope.set(entry)
+            return await function(*args, **kwargs)
+        finally:
+            leave(entry)
+
+    return wrapper
+
+
+def _scope_steps(make: Callable[[Scope | None], Scope]) -> Steps:
+    return EntersEachStep(make(scope.get()))
+
+
+def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
+    """Return a generator over `iterator` that tells the operation of every item and of the end.
+
+    When it is dropped before its end, by the garbage collector or the end of the process, the
+    operation ends as left early.
+    """
+    begun: Callable[[Scope | None], RunningOperation] = lambda outer: operation  # noqa: E731 - typed
+    if is_async:
+        plain: Any = iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)
+        tap: Any = async_generator_wrapper(lambda: plain, partial(steps_of, begun))()
+    else:
+        plain = iterator if isinstance(iterator, GeneratorType) else _items(iterator)
+        tap = generator_wrapper(lambda: plain, partial(steps_of, begun))()
+    weakref.finalize(tap, operation.left_early)
+    return tap
+
+
+def like(original: Any, wrapper: Any) -> Any:
+    """Make `wrapper` look like the function `original`."""
+    dressed = wraps(original)(wrapper)
+    dressed.__defaults__ = getattr(original, "__defaults__", None)
+    dressed.__kwdefaults__ = getattr(original, "__kwdefaults__", None)
+    code = getattr(original, "__code__", None)
+    if code is not None and code.co_flags & _ITERABLE_COROUTINE:
+        return coroutine(dressed)
+    return dressed
+
+
+def _items(iterator: Iterator[Any]) -> Generator[Any, Any, None]:
+    yield from iterator
+
+
+async def _async_items(iterator: AsyncIterator[Any]) -> AsyncGenerator[Any, Any]:
+    while True:
+        try:
+            item = await iterator.__anext__()
+        except StopAsyncIteration:
+            return
+        yield item

@@ -1,0 +1,206 @@
+"""The layers of the package, executed: who may import whom, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
+
+# A module imports from rows above its own and, within a row, only from what stands to its left.
+# A sub-package is one entry; inside it any order without a cycle is fine.
+LAYERS = {
+    "words": "errors semconv",
+    "values": "operation _clock",
+    "parts": "_guard _clean _config context carrier usage _counts pricing journal ambient",
+    "writing": "recorder running",
+    "reading": "archive _lines _scan _begun _stats _gather _sql log",
+    "capture": "budget session streams following tracked",
+    "surfaces": "logger propagation clients exporters importers web pytest_plugin testing",
+    "shell": "cli __main__",
+}
+
+# The write path and the read path meet only in `operation` and the journal's format. Imports
+# across, inside a function, that are allowed nevertheless, each with its reason.
+SANCTIONED = {
+    ("session", "log"): "Session.stats() and Session.operations() read",
+}
+
+PLACES = {
+    name: (row, column)
+    for row, line in enumerate(LAYERS.values())
+    for column, name in enumerate(line.split())
+}
+
+
+class Import(NamedTuple):
+    """Who imports what (dotted, without the package's own name; `` is the root), and when."""
+
+    importer: str
+    imported: str
+    line: int
+    at_call_time: bool
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package by its dotted name inside it; the root is ``."""
+    return {_dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _dotted(path: Path) -> str:
+    return (
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        .removesuffix("__init__")
+        .strip(".")
+    )
+
+
+def imports_of(importer: str, path: Path) -> Iterator[Import]:
+    """Yield what the module imports from the package, at its top and inside functions."""
+    tree = ast.parse(path.read_text())
+    called = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(node)
+    }
+    base = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
+    for node in ast.walk(tree):
+        for imported in _targets(node, base):
+            yield Import(importer, imported, node.lineno, id(node) in called)
+
+
+def _targets(node: ast.AST, base: str) -> list[str]:
+    """Return the modules of the package that an import statement names."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+        return [name.removeprefix("instrument").strip(".") for name in names if _is_ours(name)]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.level:
+        above = base.split(".") if base else []
+        source = ".".join([*above[: len(above) + 1 - node.level], node.module or ""]).strip(".")
+    elif _is_ours(node.module or ""):
+        source = (node.module or "").removeprefix("instrument").strip(".")
+    else:
+        return []
+    return [_module_behind(source, alias.name) for alias in node.names]
+
+
+def _is_ours(name: str) -> bool:
+    return name == "instrument" or name.startswith("instrument.")
+
+
+def _module_behind(source: str, name: str) -> str:
+    """Tell `from instrument import journal` (a module) from `from instrument import tracked`."""
+    candidate = f"{source}.{name}".strip(".")
+    return candidate if candidate in modules() else source
+
+
+def all_imports() -> list[Import]:
+    return [found for name, path in modules().items() for found in imports_of(name, path)]
+
+
+def entry(module: str) -> str:
+    """Return the name by which the module stands in the table."""
+    return module.partition(".")[0]
+
+
+def allowed(found: Import) -> bool:
+    importer, imported = entry(found.importer), entry(found.imported)
+    if importer == imported:
+        return True
+    (row, column), (other_row, other_column) = PLACES[importer], PLACES[imported]
+    return other_row < row or (other_row == row and other_column < column)
+
+
+def in_layer(module: str, *layers: str) -> bool:
+    return any(entry(module) in LAYERS[layer].split() for layer in layers)
+
+
+def crosses_the_paths(found: Import) -> bool:
+    """Whether code that writes imports code that reads, or the other way round."""
+    if in_layer(found.importer, "reading"):
+        return in_layer(found.imported, "writing", "capture")
+    return in_layer(found.importer, "writing", "capture") and in_layer(found.imported, "reading")
+
+
+def inside(found: Import) -> bool:
+    """Whether both ends stand in the table, so that the rows speak about them."""
+    return entry(found.importer) in PLACES and entry(found.imported) in PLACES
+
+
+def test_every_module_stands_in_the_table() -> None:
+    assert {entry(name) for name in modules()} - {"", *PLACES} == set()
+
+
+def test_modules_import_only_from_above_and_from_their_left() -> None:
+    assert [found for found in all_imports() if inside(found) and not allowed(found)] == []
+
+
+def test_write_path_and_read_path_meet_only_where_it_is_sanctioned() -> None:
+    met = {
+        (entry(found.importer), entry(found.imported)): found.at_call_time
+        for found in all_imports()
+        if crosses_the_paths(found)
+    }
+    assert met == dict.fromkeys(SANCTIONED, True)
+
+
+def test_nobody_imports_the_package_root() -> None:
+    assert [found for found in all_imports() if found.importer and not found.imported] == []
+
+
+def test_modules_form_no_cycle() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for found in all_imports():
+        graph[found.importer].add(found.imported)
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("name", sorted({"", *modules()} - {"__main__", "pytest_plugin"}))
+def test_names_that_a_module_declares_public_exist(name: str) -> None:
+    module = importlib.import_module(f"instrument.{name}".strip("."))
+    declared = getattr(module, "__all__", ())
+    assert [public for public in declared if not hasattr(module, public)] == []
+
+
+def test_the_package_root_declares_every_name_that_it_has_in_order() -> None:
+    root = importlib.import_module("instrument")
+    assert root.__all__ == sorted(n for n, value in vars(root).items() if _is_public(n, value))
+
+
+def _is_public(name: str, value: object) -> bool:
+    return not (name.startswith("_") or isinstance(value, ModuleType) or name == "annotations")
+
+
+def test_the_package_root_holds_nothing_but_names() -> None:
+    body = ast.parse(inspect.getsource(importlib.import_module("instrument"))).body
+    assert {type(node) for node in body} <= {ast.Expr, ast.ImportFrom, ast.Assign}
+
+
+@pytest.mark.parametrize(
+    ("statement", "imported"),
+    [
+        ("import instrument.journal", "journal"),
+        ("from instrument.journal import append", "journal"),
+        ("from instrument import journal", "journal"),
+        ("from instrument import tracked_names", ""),
+        ("import instrument", ""),
+        ("from . import journal", "journal"),
+        ("from .journal import append", "journal"),
+        ("def late():\n    from instrument import journal", "journal"),
+    ],
+)
+def test_both_forms_of_import_are_understood(statement: str, imported: str, tmp_path: Path) -> None:
+    path = tmp_path / "session.py"
+    path.write_text(statement)
+    assert [found.imported for found in imports_of("session", path)] == [imported]

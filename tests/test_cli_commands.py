@@ -1,0 +1,254 @@
+"""The commands as a user runs them: options, exit codes, pipes and terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from cli_sample import OPERATIONS, SESSION, START, operation
+
+from instrument.cli.shell import run
+from instrument.operation import Operation, SessionStats
+
+GOLDEN = Path(__file__).parent / "golden"
+OTHER = "session_1795512599_ffffffff"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log directory that holds the sample session, and an older one."""
+    older = msgspec.structs.replace(
+        operation(99, -60, 1), session_id=OTHER, session_name="before", operation_id="9" * 16
+    )
+    finished = [one for one in OPERATIONS if one.outcome != "running"]
+    lines = [msgspec.json.encode(_line(one)) for one in (older, *finished)]
+    journal = tmp_path / "log" / "journal"
+    journal.mkdir(parents=True)
+    (journal / "2026-11-24-host-0001.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    return tmp_path / "log"
+
+
+def _line(one: Operation) -> dict[str, object]:
+    fields = {name: value for name, value in msgspec.structs.asdict(one).items() if value != {}}
+    known = {name: value for name, value in fields.items() if value is not None and name != "v"}
+    return known | {"timestamp": one.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "metadata": {}}
+
+
+def command(log: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with nothing but `environment` around it."""
+    return subprocess.run(
+        [sys.executable, "-m", "instrument", *arguments],
+        env={"INSTRUMENT_DIR": str(log), "COLUMNS": "80", "TZ": "UTC"} | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def on_terminal(log: Path, *arguments: str, **environment: str) -> str:
+    """What the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    variables = {"INSTRUMENT_DIR": str(log), "COLUMNS": "80", "TZ": "UTC", "TERM": "xterm-256color"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "instrument", *arguments], stdout=theirs, env=variables | environment
+    ):
+        os.close(theirs)
+        chunks = []
+        while chunk := _read(ours):
+            chunks.append(chunk)
+    os.close(ours)
+    return b"".join(chunks).decode()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux says so when the other side is closed
+        return b""
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_show_prints_the_latest_session(log: Path) -> None:
+    shown = command(log, "show")
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[0] == f"nightly-report  {SESSION}"
+    assert shown.stdout.count("openai title") == 1
+
+
+@pytest.mark.parametrize("wanted", [OTHER, "session_1795512599", "session_1795512599_f"])
+def test_a_session_is_found_by_its_id_or_its_unique_beginning(log: Path, wanted: str) -> None:
+    assert command(log, "show", wanted).stdout.startswith("before  ")
+
+
+def test_show_as_json_is_one_document_of_stable_keys(log: Path) -> None:
+    document = json.loads(command(log, "show", "--json").stdout)
+    assert list(document) == ["session", "operations"]
+    assert tuple(document["session"]) == SessionStats.__struct_fields__
+    assert {tuple(one) for one in document["operations"]} == {Operation.__struct_fields__}
+    assert [one["outcome"] for one in document["operations"]].count("error") == 1
+
+
+def test_stats_as_json_sums_up_by_service_and_model(log: Path) -> None:
+    document = json.loads(command(log, "stats", "--json").stdout)
+    tokens = {(part["service"], part["total_tokens"]) for part in document["by_service_and_model"]}
+    assert list(document) == ["session", "by_service_and_model"]
+    assert document["session"]["total_tokens"] == sum(total for _, total in tokens) == 17_058
+
+
+def test_sessions_as_json_are_one_object_a_line_newest_first(log: Path) -> None:
+    lines = command(log, "sessions", "--json").stdout.splitlines()
+    assert [json.loads(line)["session_id"] for line in lines] == [SESSION, OTHER]
+
+
+def test_sessions_lists_no_more_than_asked_for(log: Path) -> None:
+    listed = command(log, "sessions", "--limit", "1").stdout
+    assert SESSION in listed
+    assert OTHER not in listed
+
+
+def test_several_directories_are_read_as_one_log(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    arguments = ("sessions", "--json", "--dir", str(tmp_path / "second"), "--dir", str(log))
+    assert len(command(tmp_path, *arguments).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "nothing-like-it"], "no session 'nothing-like-it'"),
+        (["stats", "session_18"], "no session 'session_18'"),
+        (["show", "session_17955"], f"several sessions: {SESSION}, {OTHER}"),
+        (["show", "--dir", "/nowhere"], "no log in /nowhere: there is no such directory"),
+        (["show", "--dir", __file__], "is no directory"),
+        (["shwo"], "No such command 'shwo'"),
+        (["show", "--jsno"], "No such option '--jsno'"),
+        (["sessions", "--limit", "none"], "'none' is not a valid integer"),
+        (["sessions", "--limit", "0"], "0 is not in the range"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_exit_code_2(
+    log: Path, arguments: list[str], said: str
+) -> None:
+    result = command(log, *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("name", ["show", "stats"])
+def test_an_empty_log_is_told_in_one_line_with_exit_code_2(tmp_path: Path, name: str) -> None:
+    result = command(tmp_path, name)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "instrument demo" in result.stderr
+
+
+def test_no_log_at_all_is_told_with_its_place(tmp_path: Path) -> None:
+    result = command(tmp_path / "absent", "sessions")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert str(tmp_path / "absent") in result.stderr
+
+
+def test_a_path_that_no_system_takes_is_told_without_a_traceback(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = told(capsys, "show", "--dir", f"{log}\0")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "Traceback" not in error
+
+
+def test_a_closed_pipe_is_silent(log: Path) -> None:
+    journal = next((log / "journal").iterdir())
+    line = journal.read_bytes().splitlines()[-1]
+    many = (line.replace(b"0000000000000005", b"%016x" % n) for n in range(100, 20_000))
+    journal.write_bytes(b"\n".join([*many, b""]))
+    script = f"{sys.executable} -m instrument show --all | head -1; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", script],
+        env=dict(os.environ, INSTRUMENT_DIR=str(log)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.stdout.splitlines()[1:], result.stderr) == (["0"], "")
+
+
+def test_a_full_disk_is_told_in_one_line(log: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    script = f"{sys.executable} -m instrument show > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", script],
+        env=dict(os.environ, INSTRUMENT_DIR=str(log)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+
+
+def test_a_terminal_gets_colours(log: Path) -> None:
+    assert "\x1b[32mok" in on_terminal(log, "show")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_escape_sequences_where_the_environment_says_so(
+    log: Path, environment: dict[str, str]
+) -> None:
+    assert "\x1b" not in on_terminal(log, "show", **environment)
+
+
+def test_no_escape_sequences_with_no_color(log: Path) -> None:
+    assert "\x1b" not in on_terminal(log, "show", "--no-color")
+
+
+def test_a_dumb_terminal_and_a_pipe_get_the_same_text(log: Path) -> None:
+    piped = command(log, "stats").stdout
+    assert on_terminal(log, "stats", TERM="dumb").replace("\r\n", "\n") == piped
+
+
+def test_the_c_locale_gets_ascii_alone(log: Path) -> None:
+    shown = command(log, "show", LC_ALL="C").stdout
+    assert shown.isascii()
+    assert "####" in shown
+
+
+def test_an_output_that_takes_ascii_alone_gets_it(log: Path) -> None:
+    assert command(log, "show", PYTHONIOENCODING="ascii").stdout.isascii()
+
+
+def test_times_are_local_with_their_zone_and_utc_on_request(log: Path) -> None:
+    local = command(log, "show", TZ="Asia/Tokyo").stdout.splitlines()[1]
+    utc = command(log, "show", "--utc", TZ="Asia/Tokyo").stdout.splitlines()[1]
+    assert (local, utc) == ("2026-11-24 18:30:00 JST", "2026-11-24 09:30:00 UTC")
+
+
+def test_help_is_given_without_loading_what_commands_need() -> None:
+    code = (
+        "import sys; from instrument.cli.shell import run; code = run(['--help']);"
+        "sys.exit(code or bool({'rich', 'duckdb', 'asyncio'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (result.returncode, b"Commands:" in result.stdout) == (0, True)
+
+
+def test_the_package_itself_loads_neither_click_nor_rich() -> None:
+    code = "import sys, instrument; sys.exit(bool({'click', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_sample_spans_what_its_statistics_say() -> None:
+    ends = [one.timestamp + timedelta(seconds=one.duration_seconds) for one in OPERATIONS]
+    assert (max(ends) - START).total_seconds() == pytest.approx(1.82)

@@ -1,0 +1,286 @@
+"""What the readers make of results that are no provider's response, or hold several."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import UserDict, namedtuple
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import requests
+from openai.types.chat import ChatCompletion
+from usage_samples import replaying, response, sample
+
+from instrument.usage import Reading, Readings, reader_for, total
+
+
+def read(result: Any) -> Reading | None:
+    reader = reader_for(type(result))
+    return None if reader is None else reader(result)
+
+
+def failure(result: Any) -> tuple[Any, ...] | None:
+    found = read(result)
+    return found and (found.outcome, found.error_type, found.error_message)
+
+
+class Colour(StrEnum):
+    RED = '{"usage": {"prompt_tokens": 1}}'
+
+
+class Lazy:
+    """Runs its own code for every attribute that is not there."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} was asked for")
+
+
+@dataclass
+class Answer:
+    text: str = ""
+    usage: dict[str, int] = field(default_factory=lambda: {"prompt_tokens": 3})
+
+
+@dataclass(slots=True)
+class SlottedAnswer:
+    usage: dict[str, int] = field(default_factory=lambda: {"prompt_tokens": 3})
+
+
+@pytest.mark.parametrize("cls", [int, float, bool, type(None), Colour, range, type, ValueError])
+def test_types_that_never_say_anything_have_no_reader(cls: type) -> None:
+    assert reader_for(cls) is None
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "The usage was low.",
+        '{"answer": "Lisbon"}',
+        '"usage"',
+        '{not json, but it names "usage"',
+        '{"usage": "high", "error": "none"}',
+        '["usage", {"usage": 3}, null]',
+        b'\xff\xfe{"usage": 1}',
+        b'{"usage": "\xff"}',
+        '{"usage": "\ud800"}',
+        {},
+        {"usage": None},
+        {"usage": "12 %", "error": "none"},
+        {"error": {"message": "no code"}},
+        {"usage_metadata": {"input_tokens": 3}},
+        {1: 2},
+        [],
+        (),
+        [1, 2, 3],
+        ["text", None, 2.5],
+        Lazy(),
+        object(),
+        SimpleNamespace(usage=None, status_code=200),
+        SimpleNamespace(status_code="500"),
+        SimpleNamespace(status_code=True),
+        httpx.Response(200, text="fine"),
+        HTTPStatus.NOT_FOUND,
+    ],
+)
+def test_results_that_say_nothing_read_to_nothing(result: Any) -> None:
+    assert read(result) is None
+
+
+@pytest.mark.parametrize("opening", ['{"usage":', '{"usage":{"prompt_tokens":', "["])
+def test_bottomless_json_reads_to_nothing(opening: str) -> None:
+    text = opening * 100_000
+    assert read('{"usage": 1, "a":' + "[" * 100_000 + text) is None
+    assert read(text) is None
+
+
+def test_a_structure_that_contains_itself_is_survived() -> None:
+    mapping: dict[str, Any] = {}
+    mapping["usage"] = mapping
+    sequence: list[Any] = [mapping]
+    sequence.extend([sequence] * 100)
+    assert read(mapping) is None
+    assert read(sequence) is None
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Answer(),
+        SlottedAnswer(),
+        SimpleNamespace(usage=SimpleNamespace(prompt_tokens=3)),
+        UserDict(usage={"prompt_tokens": 3}),
+        namedtuple("Point", "usage")({"prompt_tokens": 3}),  # noqa: PYI024 - the untyped one
+        ' \n{"usage": {"prompt_tokens": 3}}',
+        '{"choices": [{"deep": [[]]}], "usage": {"prompt_tokens": 3}}',
+        ("the text", Answer()),
+        [[Answer()], None],
+    ],
+)
+def test_whatever_holds_a_usage_is_read(result: Any) -> None:
+    found = read(result)
+    assert found is not None
+    assert found.input_tokens == 3
+
+
+def completion(number: int, **fields: Any) -> ChatCompletion:
+    return ChatCompletion.model_validate({**response("openai_chat"), "id": f"r{number}", **fields})
+
+
+def test_a_list_of_responses_is_summed_and_keeps_its_parts() -> None:
+    found = read([completion(1), None, completion(2), "text"])
+    assert isinstance(found, Readings)
+    assert (found.input_tokens, found.reasoning_tokens, found.total_tokens) == (2400, 512, 3000)
+    assert [part.response_id for part in found.parts] == ["r1", "r2"]
+
+
+def test_a_response_that_stands_twice_in_a_list_counts_once() -> None:
+    assert read([completion(1), completion(1)]) == read(completion(1))
+
+
+def test_a_list_names_what_all_its_responses_agree_on_and_nothing_else() -> None:
+    found = read([completion(1), completion(2, model="gpt-4o")])
+    assert found is not None
+    assert (found.provider, found.kind, found.model, found.response_id) == (
+        "openai",
+        "chat",
+        None,
+        None,
+    )
+
+
+def test_a_sum_knows_a_count_if_one_part_does_and_a_total_for_every_part() -> None:
+    found = total([Reading(1, 2), Reading(3, 4, total_tokens=8), Reading(reasoning_tokens=0)])
+    assert (found.input_tokens, found.cache_read_tokens, found.reasoning_tokens) == (4, None, 0)
+    assert found.total_tokens == 11
+
+
+def test_an_impossible_count_stays_visible_in_a_sum() -> None:
+    found = total([Reading(5, cost_usd=0.25), Reading(-1, cost_usd="free")])  # type: ignore[arg-type]
+    assert (found.input_tokens, found.cost_usd) == (-1, "free")
+
+
+def test_the_sum_of_nothing_knows_nothing() -> None:
+    assert total([]) == Reading()
+
+
+def test_a_long_list_is_read_to_its_end_only_if_its_beginning_says_something() -> None:
+    late = [None] * 64 + [completion(1)]
+    early = [completion(number) for number in range(100)]
+    found = read(early)
+    assert read(late) is None
+    assert found is not None
+    assert found.input_tokens == 120_000
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_processs_exit_code_other_than_zero_is_an_error(code: int) -> None:
+    script = f"import sys; print('what went wrong\\n', file=sys.stderr); sys.exit({code})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert failure(done) == (("error", "exit_3", "what went wrong") if code else None)
+
+
+@pytest.mark.parametrize("stderr", [None, "", b"", b"\n \n", 5])
+def test_a_process_that_says_nothing_has_no_message(stderr: Any) -> None:
+    killed = subprocess.CompletedProcess(["true"], -9, stderr=stderr)
+    assert failure(killed) == ("error", "exit_-9", None)
+
+
+ERROR_BODY = {"error": {"message": "Slow down.", "type": "tokens", "code": "rate_limit_exceeded"}}
+
+
+def test_an_httpx_response_of_400_and_above_is_an_error_with_the_bodys_message() -> None:
+    assert failure(httpx.Response(429, json=ERROR_BODY)) == ("error", "http_429", "Slow down.")
+
+
+def test_a_requests_response_of_400_and_above_is_an_error() -> None:
+    with replaying("openai_chat.json", status=503) as url:
+        answer = requests.post(url, timeout=9)
+    assert failure(answer) == ("error", "http_503", "Service Unavailable")
+
+
+def test_anything_with_such_a_status_code_is_an_error() -> None:
+    assert failure(SimpleNamespace(status_code=500)) == ("error", "http_500", None)
+
+
+@pytest.mark.parametrize("post", [httpx.post, requests.post])
+def test_the_body_of_an_http_response_is_read(post: Any) -> None:
+    with replaying("anthropic_message.json") as url:
+        found = read(post(url, timeout=9))
+    assert found is not None
+    assert (found.input_tokens, found.provider) == (130213, "anthropic")
+
+
+def test_a_known_host_names_the_provider_of_an_openai_shaped_body() -> None:
+    request = httpx.Request("POST", "https://api.groq.com/openai/v1/chat/completions")
+    found = read(httpx.Response(200, content=sample("openai_chat.json"), request=request))
+    assert found is not None
+    assert found.provider == "groq"
+
+
+def test_a_body_that_was_not_read_yet_stays_unread() -> None:
+    with replaying("openai_chat.json") as url:
+        with httpx.stream("POST", url) as answer:
+            assert read(answer) is None
+            assert not answer.is_stream_consumed
+        with requests.post(url, stream=True, timeout=9) as answer:
+            assert read(answer) is None
+            assert answer.json()["id"] == "chatcmpl-8f2"
+
+
+def test_an_sdks_raw_response_is_read_through_to_the_body() -> None:
+    with replaying("openai_chat.json") as url, openai.OpenAI(api_key="x", base_url=url) as client:
+        raw = client.chat.completions.with_raw_response.create(model="m", messages=[])
+    found = read(raw)
+    assert found is not None
+    assert (found.total_tokens, found.response_id) == (1500, "chatcmpl-8f2")
+
+
+@pytest.mark.parametrize(
+    ("body", "error_type"),
+    [
+        (ERROR_BODY, "rate_limit_exceeded"),
+        ({"error": {"message": "m", "code": 402, "metadata": {}}}, "402"),
+        (
+            {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
+            "overloaded_error",
+        ),
+        (
+            {"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}},
+            "RESOURCE_EXHAUSTED",
+        ),
+    ],
+)
+def test_a_providers_error_object_is_an_error_with_its_code(body: Any, error_type: str) -> None:
+    found, from_text = failure(body), failure(json.dumps(body))
+    assert found is not None
+    assert found[:2] == ("error", error_type)
+    assert from_text == found
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        ("failed", {"code": "server_error", "message": "m"}, ("error", "server_error", "m")),
+        ("failed", None, ("error", "error", None)),
+        ("cancelled", None, ("cancelled", None, None)),
+        ("incomplete", None, (None, None, None)),
+    ],
+)
+def test_a_response_of_the_responses_api_says_how_it_ended(
+    status: str, error: Any, expected: object
+) -> None:
+    wire = {**response("openai_response"), "status": status, "error": error, "usage": None}
+    assert failure(wire) == expected
+
+
+def test_an_openai_object_that_failed_but_is_no_response_is_no_failed_call() -> None:
+    job = {"object": "fine_tuning.job", "status": "failed", "error": {"code": "x", "message": "m"}}
+    assert read(job) is None

@@ -1,0 +1,61 @@
+"""Wire responses as the providers send them, and a loopback server that replays them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+DIRECTORY = Path(__file__).parent
+
+
+def sample(name: str) -> bytes:
+    return (DIRECTORY / name).read_bytes()
+
+
+def response(name: str) -> dict[str, Any]:
+    return json.loads(sample(f"{name}.json"))
+
+
+def events(name: str) -> list[dict[str, Any]]:
+    lines = sample(f"{name}.sse").decode().splitlines()
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def namespace(value: Any) -> Any:
+    """Return the same as an object with attributes, all the way down."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: namespace(inner) for name, inner in value.items()})
+    return [namespace(inner) for inner in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def replaying(name: str, *, status: int = 200) -> Iterator[str]:
+    """Serve one sample as the answer to every request; give the server's URL."""
+    body = sample(name)
+    kind = "text/event-stream" if name.endswith(".sse") else "application/json"
+
+    class Replay(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Replay)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
