@@ -72,7 +72,8 @@ def told_apart(
     at the process's last sign of life.
     """
     alive: dict[tuple[Any, Any], bool] = {}
-    running, dead = [], []
+    running: list[_Begin] = []
+    dead: list[_Begin] = []
     for line in lines:
         begin = _Begin.of(line)
         key = (line.source.log_dir, begin.run)

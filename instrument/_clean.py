@@ -12,22 +12,19 @@ from msgspec.structs import asdict
 
 from instrument._guard import belongs_to_program
 
-__all__ = ["copied", "encode_line", "jsonable", "shown_error", "whole_text"]
+__all__ = ["copied", "encode_anyway", "encode_lines", "jsonable", "shown_error", "whole_text"]
 
 REPR_CHARACTERS = 200
 _DEPTH = 32
 _INT_BITS = 63
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_encode_lines = msgspec.json.Encoder().encode_lines
+encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def encode_line(line: Struct) -> bytes:
-    """Return `line` as JSON with its newline, its text mended where UTF-8 cannot hold it."""
-    try:
-        return _encode_lines((line,))
-    except (UnicodeError, TypeError, ValueError, OverflowError, RecursionError):
-        mended = {name: jsonable(value) for name, value in asdict(line).items()}
-        return _encode_lines((type(line)(**mended),))
+def encode_anyway(line: Struct) -> bytes:
+    """Return a line that JSON or UTF-8 cannot hold as it is, mended, with its newline."""
+    mended = {name: jsonable(value) for name, value in asdict(line).items()}
+    return encode_lines((type(line)(**mended),))
 
 
 def jsonable(value: Any, depth: int = _DEPTH) -> Any:

@@ -19,6 +19,7 @@ from instrument.operation import Operation
 
 __all__ = ["Reading", "Wanted"]
 
+
 class Wanted(Struct, frozen=True, kw_only=True):
     """What a query asks of an operation; `None` asks nothing. `until` itself is left out."""
 
@@ -79,7 +80,7 @@ class Reading:
         return sorted(running, key=start_order)
 
     def latest_sessions(self, limit: int | None) -> dict[str, list[Operation]]:
-        """Return the sessions in which something began last, newest first, with their operations."""
+        """Return the operations of the sessions in which something began last, newest first."""
         latest: dict[str, datetime] = {}
         first_source: dict[str, Source] = {}
         for line in scan(self.sources, self.skipped):
@@ -148,7 +149,6 @@ class Reading:
         both = finished + [each for each in interrupted if wanted.takes(each, each.timestamp)]
         both.sort(key=start_order)
         return both if limit is None else both[max(0, len(both) - limit) :]
-
 
     def interrupted(self, operation_ids: Collection[str]) -> list[Operation]:
         """Return those of the operations that nothing ended and whose process has died.

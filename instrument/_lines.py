@@ -192,9 +192,7 @@ def _lenient_head(record: dict[str, Any]) -> Head:
 
 
 def _operation(record: dict[str, Any], head: Head, moment: datetime) -> Operation:
-    values = {
-        name: _READERS[name](record.pop(name)) for name in record.keys() & _READERS.keys()
-    }
+    values = {name: _READERS[name](record.pop(name)) for name in record.keys() & _READERS.keys()}
     outcome = outcome_of(head)
     values |= {
         "timestamp": moment,
@@ -245,10 +243,18 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 
 COUNTS = (
-    "tokens input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens"
-    " attempt chunks pid v"
-).split()
-AMOUNTS = "duration_seconds first_chunk_seconds active_seconds cost_usd".split()
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "attempt",
+    "chunks",
+    "pid",
+    "v",
+)
+AMOUNTS = ("duration_seconds", "first_chunk_seconds", "active_seconds", "cost_usd")
 _READERS: dict[str, Callable[[Any], Any]] = {
     name: _text for name in Operation.__struct_fields__ if name != "extra"
 }

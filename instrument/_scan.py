@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from instrument._lines import Head, decode_head, moment_of, salvage
@@ -25,12 +24,11 @@ _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 
 class Source(Struct, frozen=True):
-    """One file of a log directory; `writer` is the host of a segment, `size` its length when found."""
+    """One file of a log directory; `writer` is the host that wrote a segment, else empty."""
 
     path: Path
     log_dir: Path
     writer: str
-    size: int
 
 
 class Line(Struct, gc=False):
@@ -106,7 +104,9 @@ def scan(
                         skipped.add(source, offset + start, _fault(moment))
 
 
-_PLAIN = re.compile(r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+)$)[A-Za-z0-9._~:-]+")
+_PLAIN = re.compile(
+    r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+)$)[A-Za-z0-9._~:-]+"
+)
 
 
 def _names(directory: Path) -> list[Path]:
@@ -129,7 +129,7 @@ def _admit(path: Path, log_dir: Path, found: dict[tuple[int, int], Source]) -> N
         return
     if stat.S_ISREG(status.st_mode):
         name = _SEGMENT_NAME.fullmatch(path.name)
-        source = Source(path, log_dir, name.group(2) if name else "", status.st_size)
+        source = Source(path, log_dir, name.group(2) if name else "")
         found.setdefault((status.st_dev, status.st_ino), source)
 
 

@@ -93,7 +93,7 @@ def _odd_paths(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
 
 
 def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
-    """Find the files with lines that are no objects, name a key twice, or one that we do not know."""
+    """Find the files with lines that are no objects, or name a key twice or an unknown one."""
     found = connection.execute(
         f"select distinct filename, json_keys(json) from read_ndjson_objects({_files(paths)})"
     ).fetchall()

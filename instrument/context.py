@@ -71,7 +71,8 @@ def leave(this: Scope) -> None:
     """
     this.left = True
     if scope.get() is this:
-        scope.set(still_open(this.outer))
+        outer = this.outer
+        scope.set(outer if outer is None or not outer.left else still_open(outer))
 
 
 def still_open(found: Scope | None) -> Scope | None:

@@ -20,7 +20,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from instrument import _config, journal
-from instrument._clean import encode_line, jsonable, whole_text
+from instrument._clean import encode_anyway, encode_lines, jsonable, whole_text
 from instrument._clock import new_id, reseed
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
@@ -88,7 +88,13 @@ class Recorder:
 
     def write(self, line: Struct, now_ns: int) -> None:
         """Append one line to the journal; count it if that fails."""
-        if not self._journal.append(encode_line(line), now_ns):
+        try:
+            data = encode_lines((line,))
+        except Exception as error:
+            if belongs_to_program(error):
+                raise
+            data = encode_anyway(line)
+        if not self._journal.append(data, now_ns):
             _count_lost()
 
     def hold_run_lock(self) -> str:

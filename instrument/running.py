@@ -44,7 +44,8 @@ class Site(Struct, eq=False):
     """A place that makes tracked calls, and what was decided about it when it was decorated.
 
     `slow` says that the next call leaves a begin line: the first one does, and every one after a
-    call that lasted over 100 ms. `lazy` says that its calls return what starts later.
+    call that lasted over 100 ms. `lazy` says that its calls return what starts later, `asks` that
+    there is a `usage` or `success` to ask.
     """
 
     service: str
@@ -56,6 +57,10 @@ class Site(Struct, eq=False):
     stream: bool = False
     slow: bool = True
     lazy: bool = False
+    asks: bool = False
+
+    def __post_init__(self) -> None:
+        self.asks = self.usage is not None or self.success is not None
 
 
 class Following(Struct, eq=False):
@@ -135,9 +140,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.done or self.recorder.closed:
             return
         try:
-            site = self.site
             reading = None if read is None else self._read(read, result)
-            if site.usage is not None or site.success is not None:
+            if self.site.asks:
                 reading = self._asked(result, reading)
             self._end(now_ns, reading, result)
         except Exception as error:
@@ -154,6 +158,10 @@ class RunningOperation(Scope, eq=False, weakref=True):
             self._end(now_ns, reading, None, self._what_happened(error))
         except Exception as ours:
             self.recorder.failed(ours)
+
+    def left_early(self) -> None:
+        """End a stream whose consumer wants no more of it."""
+        self.raised(GeneratorExit())
 
     def yielded(self, chunk: Any) -> None:
         """Take a chunk of a followed result into account."""
@@ -178,7 +186,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             for returned in value:
                 following.merge.add(returned)
             reading = self._merged(following)
-            if self.site.usage is not None or self.site.success is not None:
+            if self.site.asks:
                 reading = self._asked(value[0] if value else reading, reading)
             self._end(now_ns, reading, None)
         except Exception as error:

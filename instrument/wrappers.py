@@ -1,15 +1,19 @@
 """The four wrappers, one for each kind of function, chosen once when decorating.
 
 Each is a function of the kind that it wraps, so that nobody can tell them apart by kind, and each
-adds one frame. `open` begins the operation; generators and coroutines call it at their first step.
+adds one frame. They reach the context variable through its module, because a function that is
+pickled by value (cloudpickle) takes its globals along. `open` begins the operation; generators and coroutines call it at their first step.
 The context variable is set around each step of a generator and never across a `yield`, so that
 whoever resumes or closes it, from whichever task or thread, finds the context as it was.
 """
 
 from __future__ import annotations
 
+import inspect
+import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from contextvars import Token
 from functools import partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
@@ -17,7 +21,8 @@ from time import perf_counter_ns
 from types import AsyncGeneratorType, GeneratorType, coroutine
 from typing import Any, Protocol
 
-from instrument.context import Scope, leave, scope
+from instrument import context
+from instrument.context import Scope, leave
 from instrument.running import Following, RunningOperation, Site, begin
 from instrument.usage import new_merge
 
@@ -52,11 +57,11 @@ def sync_wrapper(function: Callable[..., Any], site: Site, give: Give) -> Callab
     """Return a function that records each call of `function`; `give` ends it."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        operation = begin(site, scope.get())
+        operation = begin(site, context.scope.get())
         if operation is None:
             return function(*args, **kwargs)
         try:
-            scope.set(operation)
+            context.scope.set(operation)
             return give(operation, function(*args, **kwargs))
         except BaseException as error:
             operation.raised(error)
@@ -71,11 +76,11 @@ def coroutine_wrapper(function: Callable[..., Any], open_: Open, give: Give) -> 
     """Return a coroutine function around one, or around a callable that returns a coroutine."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        operation = open_(scope.get())
+        operation = open_(context.scope.get())
         if operation is None:
             return await function(*args, **kwargs)
         try:
-            scope.set(operation)
+            context.scope.set(operation)
             return give(operation, await function(*args, **kwargs))
         except BaseException as error:
             operation.raised(error)
@@ -127,7 +132,8 @@ def async_generator_wrapper(
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)
         steps = steps_of()
-        step, argument = generator.asend, None
+        step: Callable[[Any], Any] = partial(_first_step, generator)
+        argument = None
         while True:
             steps.enter()
             try:
@@ -151,6 +157,19 @@ def async_generator_wrapper(
     return wrapper
 
 
+def _first_step(generator: AsyncGenerator[Any, Any], argument: Any) -> Any:
+    """Make the first step unseen by the event loop, which closes every generator that it has seen.
+
+    Ours is seen, and closes the one inside; closed by both at once, that one would complain.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(argument)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
 class EntersEachStep:
     """Makes a scope current inside each step, and what the step left current in the next one."""
 
@@ -161,14 +180,14 @@ class EntersEachStep:
         self._token: Token[Scope | None] | None = None
 
     def enter(self) -> None:
-        self._token = scope.set(self._inside)
+        self._token = context.scope.set(self._inside)
 
     def leave(self) -> None:
         token, self._token = self._token, None
-        self._inside = scope.get()
+        self._inside = context.scope.get()
         if token is not None:
             try:
-                scope.reset(token)
+                context.scope.reset(token)
             except ValueError:
                 pass  # the step ends in another context, which never saw us
 
@@ -215,7 +234,7 @@ class OperationSteps(EntersEachStep):
 
 def steps_of(open_: Open) -> Steps:
     """Begin the operation and return its steps; nothing is done around them if it is not recorded."""
-    operation = open_(scope.get())
+    operation = open_(context.scope.get())
     return _NO_STEPS if operation is None else OperationSteps(operation)
 
 
@@ -253,9 +272,9 @@ def _function_in_scope(
     function: Callable[..., Any], make: Callable[[Scope | None], Scope]
 ) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        entry = make(scope.get())
+        entry = make(context.scope.get())
         try:
-            scope.set(entry)
+            context.scope.set(entry)
             return function(*args, **kwargs)
         finally:
             leave(entry)
@@ -267,9 +286,9 @@ def _coroutine_in_scope(
     function: Callable[..., Any], make: Callable[[Scope | None], Scope]
 ) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        entry = make(scope.get())
+        entry = make(context.scope.get())
         try:
-            scope.set(entry)
+            context.scope.set(entry)
             return await function(*args, **kwargs)
         finally:
             leave(entry)
@@ -278,7 +297,7 @@ def _coroutine_in_scope(
 
 
 def _scope_steps(make: Callable[[Scope | None], Scope]) -> Steps:
-    return EntersEachStep(make(scope.get()))
+    return EntersEachStep(make(context.scope.get()))
 
 
 def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
@@ -303,6 +322,10 @@ def like(original: Any, wrapper: Any) -> Any:
     dressed = wraps(original)(wrapper)
     dressed.__defaults__ = getattr(original, "__defaults__", None)
     dressed.__kwdefaults__ = getattr(original, "__kwdefaults__", None)
+    if sys.version_info < (3, 14):  # later, it would evaluate annotations too early
+        # for those who do not follow __wrapped__: getfullargspec, and so Celery
+        with suppress(TypeError, ValueError):
+            dressed.__signature__ = inspect.signature(original)
     code = getattr(original, "__code__", None)
     if code is not None and code.co_flags & _ITERABLE_COROUTINE:
         return coroutine(dressed)

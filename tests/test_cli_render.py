@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cli_sample import OPERATIONS, SESSION, STATS, operation
 from rich.cells import cell_len
-from rich.text import Text
+from rich.text import Span, Text
 
-from instrument.cli.layout import View
+from instrument.cli.layout import View, definition
 from instrument.cli.render import bar, render_session
 from instrument.cli.render_stats import breakdown, render_sessions, render_stats
 from instrument.cli.tree import Gap, arrange, shortened
@@ -177,3 +177,10 @@ def test_a_small_price_never_looks_like_nothing(dollars: float, said: str) -> No
 
 def test_letters_beyond_ascii_are_spelled_out_where_only_ascii_is_read() -> None:
     assert clean("Größe\n1", ascii_only=True) == "Gr\\xf6\\xdfe 1"
+
+
+def test_a_style_ends_where_its_word_ends() -> None:
+    heading, *_ = render_session(STATS, OPERATIONS, PLAIN)
+    (entry,) = definition("operations", "5", PLAIN)
+    assert heading.spans[0] == Span(0, len("nightly-report"), "bold")
+    assert (heading.style, entry.style) == ("", "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +31,8 @@ def needs(checker: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"{checker} is not installed")
 
 
-def mypy(path: Path, cache: Path) -> list[str]:
-    """Return what `mypy --strict` says of one file of `tests/typing`, line by line."""
+def mypy(path: Path, cache: Path, settings: str = "") -> list[str]:
+    """Return what `mypy --strict` says, line by line."""
     command = [
         sys.executable,
         "-m",
@@ -39,7 +41,7 @@ def mypy(path: Path, cache: Path) -> list[str]:
         "--no-error-summary",
         "--hide-error-context",
     ]
-    options = [f"--config-file={Path('/dev/null')}", f"--cache-dir={cache}"]
+    options = [f"--config-file={settings}", f"--cache-dir={cache}"]
     done = subprocess.run(
         [*command, *options, path], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -48,15 +50,23 @@ def mypy(path: Path, cache: Path) -> list[str]:
 
 
 def pyright(*options: str | Path) -> dict[str, object]:
-    """Return pyright's JSON."""
-    command = [sys.executable, "-m", "pyright", "--outputjson", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    """Return pyright's JSON; it looks for packages in the first interpreter on the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", *options],
+        env=os.environ | {"PATH": path},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return json.loads(done.stdout)
 
 
 def diagnostics(path: Path, directory: Path) -> list[str]:
-    """Return what pyright says of one file under the settings above."""
-    settings = PYRIGHT_SETTINGS | {"include": [str(path)], "extraPaths": [str(ROOT)]}
+    """Return what pyright says of a copy of one file under the settings above."""
+    shutil.copy(path, directory)
+    settings = PYRIGHT_SETTINGS | {"include": [path.name], "extraPaths": [str(ROOT)]}
     project = directory / "pyrightconfig.json"
     project.write_text(json.dumps(settings))
     found = pyright("--project", project)["generalDiagnostics"]
@@ -93,7 +103,7 @@ def test_mypy_reveals_the_same_types_bare_and_decorated(mypy_cache: Path) -> Non
 
 @needs("mypy")
 def test_the_package_passes_mypy_strict(mypy_cache: Path) -> None:
-    assert mypy(ROOT / "instrument", mypy_cache) == []
+    assert mypy(ROOT / "instrument", mypy_cache, "pyproject.toml") == []
 
 
 @needs("pyright")

@@ -12,17 +12,18 @@ from usage_samples import events, namespace, response
 
 from instrument.usage import new_merge, reader_for
 
-NAMES = st.sampled_from(
-    "usage usageMetadata usage_metadata error object type status id model message response chunk "
-    "choices candidates code prompt_tokens completion_tokens input_tokens output_tokens "
-    "total_tokens prompt_tokens_details cached_tokens reasoning_tokens cost "
-    "cache_read_input_tokens promptTokenCount candidatesTokenCount thoughtsTokenCount "
-    "completion_tokens_details responseId response_id status_code".split()
-)
-WORDS = st.sampled_from(
-    "message_start message_delta message error response chat.completion list failed chunk "
-    "response.completed response.failed".split()
-)
+KNOWN_NAMES = """
+    usage usageMetadata usage_metadata error object type status id model message response chunk
+    choices candidates code prompt_tokens completion_tokens input_tokens output_tokens
+    total_tokens prompt_tokens_details cached_tokens reasoning_tokens cost
+    cache_read_input_tokens promptTokenCount candidatesTokenCount thoughtsTokenCount
+    completion_tokens_details responseId response_id status_code
+"""
+KNOWN_WORDS = """
+    message_start message_delta message error response chat.completion list failed chunk
+    response.completed response.failed
+"""
+NAMES, WORDS = st.sampled_from(KNOWN_NAMES.split()), st.sampled_from(KNOWN_WORDS.split())
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=4)
 VALUES = st.recursive(
     SCALARS,

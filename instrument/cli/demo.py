@@ -118,7 +118,8 @@ def _logged(stats: SessionStats) -> Tokens:
 
 def _compared(stats: SessionStats, tally: Tally, view: View) -> list[Text]:
     sent, logged = tally.total(), _logged(stats)
-    answers = f"The services sent {sent.total:,} tokens in {tally.requests.total():,} answers"
+    answered = tally.requests.total() - tally.refused.total()
+    answers = f"The services sent {sent.total:,} tokens in {answered:,} answers"
     if logged == sent:
         return wrapped(f"{answers}; the log has the same.", "green", view)
     return wrapped(f"{answers}: {sent}. The log differs: {logged}.", "bold red", view)

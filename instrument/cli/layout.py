@@ -62,7 +62,8 @@ def row(
     for cell, width, column in zip(cells, widths, columns, strict=True):
         fitted = clip(cell, width, view)
         blank = " " * (width - cell_len(fitted.plain))
-        line.append_text(Text(blank) + fitted if column.right else fitted + Text(blank))
+        line.append(blank if column.right else "").append_text(fitted)
+        line.append("" if column.right else blank)
         line.append(" " * GAP)
     line.rstrip()
     return line
@@ -115,11 +116,12 @@ def definition(term: str, value: Text | str, view: View, indent: int = 16) -> li
     """One entry of a definition list, its value wrapped beside the term."""
     text = value if isinstance(value, Text) else Text(value)
     if cell_len(text.plain) <= view.width - indent:
-        return [Text(f"{term:<{indent}}", "dim") + text]
+        return [Text.assemble((f"{term:<{indent}}", "dim"), text)]
     parts = textwrap.wrap(text.plain, max(20, view.width - indent), break_on_hyphens=False)
     heads = [f"{term:<{indent}}", *[" " * indent] * (len(parts) - 1)]
     return [
-        Text(head, "dim") + Text(part, text.style) for head, part in zip(heads, parts, strict=True)
+        Text.assemble((head, "dim"), (part, text.style))
+        for head, part in zip(heads, parts, strict=True)
     ]
 
 
@@ -129,4 +131,4 @@ def wrapped(plain: str, style: str, view: View, *, indent: int = 0, most: int = 
     lines = textwrap.wrap(
         plain, room, max_lines=most or None, placeholder=view.ellipsis, break_on_hyphens=False
     )
-    return [Text(" " * indent) + Text(line, style) for line in lines]
+    return [Text.assemble(" " * indent, (line, style)) for line in lines]

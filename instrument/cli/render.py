@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from instrument.cli.layout import GAP, Column, View, clip, natural_widths, row, wrapped
@@ -27,7 +28,6 @@ WIDE = 110
 WIDEST_BAR = 100
 LONGEST_MODEL = 28
 CHOICES = (
-    ("time", "input", "cached", "output", "reasoning", "tokens", "cost"),
     ("time", "input", "cached", "output", "cost"),
     ("time", "input", "output", "cost"),
     ("time", "tokens", "cost"),
@@ -75,11 +75,9 @@ def heading(stats: SessionStats, operations: Sequence[Operation], view: View) ->
     """Name the session, say when it was, and sum it up."""
     name = clean(stats.name or "", ascii_only=view.ascii_only)
     identity = clean(stats.session_id, ascii_only=view.ascii_only)
-    title = Text(name, "bold") + Text(f"  {identity}" if name else identity, "cyan")
-    if len(title.plain) > view.width:
-        lines = [Text(name, "bold"), Text(identity, "cyan")]
-    else:
-        lines = [title]
+    lines = [Text.assemble((name, "bold"), "  " if name else "", (identity, "cyan"))]
+    if cell_len(lines[0].plain) > view.width:
+        lines = [clip(Text(name, "bold"), view.width, view), Text(identity, "cyan")]
     if stats.first_at is not None:
         lines.append(Text(moment(stats.first_at, view.zone), "dim"))
     lines += wrapped(_summed_up(stats, operations), "", view)
@@ -133,22 +131,31 @@ class Plan(NamedTuple):
     fields: Sequence[Field]
     titles: Sequence[str]
     widths: Sequence[int]
+    is_roomy: bool
 
 
 def _planned(nodes: Sequence[Node], view: View) -> Plan:
     """Choose the figures that leave room for names and bars; the bars get what is left over."""
     reported = _fields([node.operation for node in nodes])
-    least_bar = max(8, view.width // 8)
-    for choice in CHOICES:
-        fields = [field for field in reported if field.title in choice]
-        titles = _titles(fields, view)
-        columns = [Column(title) for title in titles]
-        widths = natural_widths(columns, (_cells(node, fields, view) for node in nodes))
-        room = view.width - sum(widths[1:]) - GAP * len(widths)
-        if room - least_bar >= min(widths[0], max(18, view.width * 7 // 25)):
+    choices = ([field for field in reported if field.title in choice] for choice in CHOICES)
+    plan = _sized(nodes, reported, view)
+    for fields in choices:
+        if plan.is_roomy:
             break
-    widths[0] = max(12, min(widths[0], room - least_bar))
-    return Plan(fields, titles, [*widths, max(8, min(WIDEST_BAR, room - widths[0]))])
+        plan = _sized(nodes, fields, view)
+    return plan
+
+
+def _sized(nodes: Sequence[Node], fields: Sequence[Field], view: View) -> Plan:
+    titles = _titles(fields, view)
+    columns = [Column(title) for title in titles]
+    names, *others = natural_widths(columns, (_cells(node, fields, view) for node in nodes))
+    room = view.width - sum(others) - GAP * (len(others) + 1)
+    least_bar = max(8, view.width // 8)
+    is_roomy = room - least_bar >= min(names, max(18, view.width * 7 // 25))
+    names = max(12, min(names, room - least_bar))
+    bars = max(8, min(WIDEST_BAR, room - names))
+    return Plan(fields, titles, [names, *others, bars], is_roomy)
 
 
 def _titles(fields: Sequence[Field], view: View) -> list[str]:
@@ -183,8 +190,9 @@ def _counted(number: float) -> str:
 def _cells(node: Node, fields: Sequence[Field], view: View) -> list[Text]:
     one = node.operation
     ascii_only = view.ascii_only
-    named = Text(_indent(node)) + Text(clean(one.service, ascii_only=ascii_only), "bold")
-    named.append(f" {clean(one.operation, ascii_only=ascii_only)}")
+    service = clean(one.service, ascii_only=ascii_only)
+    operation = clean(one.operation, ascii_only=ascii_only)
+    named = Text.assemble(_indent(node), (service, "bold"), f" {operation}")
     model = clip(Text(clean(one.model or "", ascii_only=ascii_only), "dim"), LONGEST_MODEL, view)
     figures = [_figure(field, one) for field in fields]
     outcome = Text(clean(one.outcome, ascii_only=True), OUTCOME_STYLES.get(one.outcome, ""))

@@ -26,9 +26,9 @@ def fields_of(value: Any) -> Fields | None:
         return _without_dict(value)
     if type(own) is not dict:
         return None
-    extra = getattr(value, "__pydantic_extra__", None)
-    if extra:
-        return {**own, **extra}
+    if hasattr(type(value), "__pydantic_extra__"):
+        extra = value.__pydantic_extra__
+        return {**own, **extra} if extra else own
     return own or _without_dict(value)
 
 

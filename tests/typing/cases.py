@@ -224,4 +224,4 @@ def check_propagate() -> None:
 
 tracked()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 tracked(service=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-tracked(service="openai", colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+tracked(service="openai", colour="red")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -132,11 +132,11 @@ reveal_type(decorate(Asker()))
 reveal_type(functools.partial(ask, "hello"))
 reveal_type(decorate(functools.partial(ask, "hello")))
 
-reveal_type(Client)
-reveal_type(decorate(Client))
+reveal_type(Bare)
+reveal_type(decorate(Bare))
 
 reveal_type(Client(1).ask)
-reveal_type(decorate(Client)(1).ask)
+reveal_type(decorate(Client(1).ask))
 
 reveal_type(Client("a").ask_later)
 reveal_type(decorate(Client("a").ask_later))
