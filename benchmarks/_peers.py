@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,13 @@ def _logfire(processor: SpanProcessor) -> Decorate:
     logfire.configure(
         send_to_logfire=False, console=False, metrics=False, additional_span_processors=[processor]
     )
-    return lambda target: logfire.instrument()(target)
+
+    def decorate(target: Any) -> Any:
+        with warnings.catch_warnings():  # it advises against generators, which is what is measured
+            warnings.filterwarnings("ignore", message="@logfire.instrument should only be used")
+            return logfire.instrument()(target)
+
+    return decorate
 
 
 def _langfuse(exporter: SpanExporter) -> Decorate:

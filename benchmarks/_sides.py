@@ -169,7 +169,8 @@ def peer(name: str, respond: Work, address: str, stack: ExitStack) -> Side:
 
     exporter = OTLPSpanExporter(endpoint=f"{address}/v1/traces")
     processor = BatchSpanProcessor(exporter)
-    stack.callback(processor.shutdown)
+    if name != "Langfuse":  # which brings its own, and closes the exporter itself
+        stack.callback(processor.shutdown)
     decorate = _peers.set_up(name, exporter, processor)
     work = _with_five_attributes(respond) if name == "OpenTelemetry" else respond
     return Side(name, work, decorate, settle=lambda: _peers.flush(name, processor))

@@ -18,6 +18,7 @@ from instrument.errors import ConfigurationError, ConfigurationTypeError, reject
 
 __all__ = ["Settings", "configure", "disabled_by_environment", "settings"]
 
+Durability = Literal["call", "fsync"]
 Redact = Callable[[str, Any], Any]
 
 
@@ -26,7 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     log_dir: Path
     enabled: bool
-    durability: Literal["call", "fsync"]
+    durability: Durability
     session_timeout_seconds: float
     error_messages: bool
     redact: Redact | None
@@ -39,7 +40,7 @@ def configure(
     *,
     log_dir: str | os.PathLike[str] | None = None,
     enabled: bool | None = None,
-    durability: Literal["call", "fsync"] | None = None,
+    durability: Durability | None = None,
     session_timeout_seconds: float | None = None,
     error_messages: bool | None = None,
     redact: Redact | None = None,
@@ -157,7 +158,7 @@ def _can_be_written(directory: Path) -> bool:
     return False
 
 
-def _durability(environment: Mapping[str, str]) -> str:
+def _durability(environment: Mapping[str, str]) -> Durability:
     value = environment.get("INSTRUMENT_DURABILITY")
     return _one_of_durabilities("INSTRUMENT_DURABILITY", value) if value else "call"
 
@@ -177,12 +178,14 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
-def _one_of_durabilities(name: str, value: Any) -> str:
+def _one_of_durabilities(name: str, value: Any) -> Durability:
     if not isinstance(value, str):
         raise ConfigurationTypeError(name, value, "'call' or 'fsync'")
-    if value not in ("call", "fsync"):
-        raise ConfigurationError(name, value, "'call' or 'fsync'")
-    return value
+    if value == "call":
+        return "call"
+    if value == "fsync":
+        return "fsync"
+    raise ConfigurationError(name, value, "'call' or 'fsync'")
 
 
 def _seconds(name: str, value: Any) -> float:

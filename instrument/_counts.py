@@ -71,7 +71,7 @@ def tokens_of(reading: Reading) -> int | None:
 
 
 def plus(first: Reading, second: Reading) -> Reading:
-    """Return the sum, field by field; an impossible count stays visible, a name is the later one."""
+    """Return the sum of each field; an impossible count stays visible, the later name holds."""
     total = None
     if first.total_tokens is not None or second.total_tokens is not None:
         total = _sum(_whole(first), _whole(second))

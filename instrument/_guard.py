@@ -9,8 +9,8 @@ from types import CodeType, TracebackType
 
 __all__ = ["belongs_to_program"]
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH120 - cheap at import
-_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep  # noqa: PTH120 - as above
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 
 def belongs_to_program(error: BaseException, *, in_callback: bool = False) -> bool:

@@ -1,7 +1,7 @@
 """The session of everything outside an explicit one, shared through `session.json`.
 
-`{"session_id": ..., "created_at": ..., "last_activity": ...}`, Unix seconds, as the original format's
-tools read and write it. It is replaced as a whole, by a rename under `session.lock`.
+`{"session_id": ..., "created_at": ..., "last_activity": ...}`, Unix seconds, as the original
+format's tools read and write it. It is replaced as a whole, by a rename under `session.lock`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AmbientSession:
         self._look_at_ns = 0
 
     def of_operation(self, now_ns: int) -> SessionIdentity:
-        """Return the session for an operation that starts at `now_ns` (monotonic), and keep it alive."""
+        """Return the session of an operation that starts at `now_ns` (monotonic); keep it alive."""
         if self._identity is None or now_ns >= self._look_at_ns:
             self._look_at_ns = now_ns + self._look_every_ns
             return self._find(refresh=True)
@@ -97,7 +97,7 @@ class AmbientSession:
                     self._write(stored)
             if stored is not None or time.monotonic() >= give_up_at:
                 return stored
-            time.sleep(random.uniform(0.0005, 0.002))  # noqa: S311 - only spreads the tries
+            time.sleep(random.uniform(0.0005, 0.002))
 
     def _living(self) -> Stored | None:
         """Return what is stored, unless it is invalid or its time is over."""

@@ -92,7 +92,9 @@ def enclosing(wanted: Callable[[Scope], bool]) -> Scope | None:
 
 def bind_to_context(function: Callable[..., T]) -> Callable[..., T]:
     """Return `function` bound to a snapshot of all context variables; each call gets a copy."""
-    from contextvars_extras.context_management import bind_to_snapshot_context
+    from contextvars_extras.context_management import (  # type: ignore[import-untyped]
+        bind_to_snapshot_context,
+    )
 
     run = bind_to_snapshot_context(_call)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import FrameType
 from typing import NoReturn
 
 __all__ = ["ConfigurationError", "InstrumentError", "InstrumentWarning", "QueryError"]

@@ -1,7 +1,7 @@
 """The journal on disk: one file a day and host, one line an operation, one `write` a line.
 
     <log_dir>/journal/2026-11-22-<host>-0001.jsonl   segments, shared by the host's processes
-    <log_dir>/run/<run>.lock                         one for each process that began a slow operation
+    <log_dir>/run/<run>.lock                         one for each process that may be slow
 
 Nothing here takes a lock that another writer could hold, buffers, or starts a thread, so that a
 line is whole and out at once under threads, signal handlers, finalisers, forks and kills.
@@ -27,7 +27,9 @@ try:
 except ImportError:  # Windows, where nothing is recorded
     fcntl = None  # type: ignore[assignment]  # every caller is behind a check for the platform
 
-__all__ = ["Journal", "RunLock", "is_alive", "segment_paths"]
+__all__ = ["IS_SUPPORTED", "Journal", "RunLock", "is_alive", "segment_paths"]
+
+IS_SUPPORTED = fcntl is not None
 
 SEGMENT_BYTES = 64 * 1024**2
 LOOK_EVERY_NS = 1_000_000_000
@@ -126,18 +128,18 @@ class Journal:
 
     def _look(self, now_ns: int) -> None:
         """Compare descriptor and path; take another segment where they part, or it is time to."""
-        for segment in self._retired:
-            _close(segment)
+        for retired in self._retired:
+            _close(retired)
         self._retired = []
         segment = self._segment
         if segment is None:
             return
+        found: os.stat_result | None = None
         try:
             found = os.stat(segment.path)
         except OSError as error:
             if belongs_to_program(error):
                 raise
-            found = None
         if not _is_open(segment) or found is None or not _is_same(segment, found):
             self._segment = None
             self._retired.append(segment)
@@ -261,7 +263,7 @@ def is_alive(log_dir: Path, run: str) -> bool:
 def segment_paths(log_dir: Path) -> list[Path]:
     """Return the journal's segments in the order of their names; none where there is no journal."""
     try:
-        names = os.listdir(log_dir / "journal")  # noqa: PTH208 - no Path is needed for each
+        names = os.listdir(log_dir / "journal")
     except OSError:
         return []
     return [log_dir / "journal" / name for name in sorted(names) if name.endswith(".jsonl")]

@@ -29,7 +29,7 @@ class Usage(Struct, frozen=True):
 
 
 class OperationLine(Struct, omit_defaults=True):
-    """One finished operation as it stands in the journal: keys in this order, absent when unknown."""
+    """One finished operation as the journal has it: keys in this order, absent when unknown."""
 
     timestamp: str
     session_id: str

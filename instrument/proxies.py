@@ -22,12 +22,14 @@ from instrument.wrappers import tapped
 __all__ = ["TrackedCallable", "follow_iterator", "follow_manager", "follow_stream"]
 
 
-class Followed(wrapt.AutoObjectProxy):  # type: ignore[misc]  # wrapt is not typed here
+class Followed(wrapt.AutoObjectProxy[Any]):
     """Around a stream: the operation ends when the stream is closed or its `with` block is left."""
 
     followed_by_instrument = True
 
-    def __init__(self, wrapped: Any, operation: RunningOperation, again: Callable[..., Any]) -> None:
+    def __init__(
+        self, wrapped: Any, operation: RunningOperation, again: Callable[..., Any]
+    ) -> None:
         super().__init__(wrapped)
         self._self_operation = operation
         self._self_again = again
@@ -114,8 +116,9 @@ class FollowedIterator(Followed):
 class FollowedAsyncIterator(FollowedIterator):
     """The same for `async for`."""
 
-    __iter__ = None
-    __next__ = None  # type: ignore[assignment]  # so that it is no iterator of the other kind
+    # so that it is no iterator of the other kind
+    __iter__ = None  # type: ignore[assignment]
+    __next__ = None  # type: ignore[assignment]
 
     def __aiter__(self) -> Any:
         return self
@@ -130,7 +133,9 @@ def follow_stream(
     """Return a proxy of an SDK's stream, tapped where every way of reading it passes."""
     iterator = getattr(stream, attribute)
     setattr(stream, attribute, tapped(operation, iterator, is_async=is_async))
-    return Followed(stream, operation, partial(follow_stream, attribute=attribute, is_async=is_async))
+    return Followed(
+        stream, operation, partial(follow_stream, attribute=attribute, is_async=is_async)
+    )
 
 
 def follow_manager(operation: RunningOperation, manager: Any, *, is_async: bool) -> Any:
@@ -151,9 +156,7 @@ def _follow_entered(operation: RunningOperation, stream: Any) -> Any:
     found = stream_for(type(stream))
     if found is None or found.iterator is None:
         return stream
-    return follow_stream(
-        operation, stream, attribute=found.iterator, is_async=found.is_async
-    )
+    return follow_stream(operation, stream, attribute=found.iterator, is_async=found.is_async)
 
 
 def _ending(close: Callable[..., Any], operation: RunningOperation) -> Callable[..., Any]:
@@ -175,7 +178,7 @@ async def _ending_later(closing: Awaitable[Any], operation: RunningOperation) ->
         operation.left_early()
 
 
-class TrackedCallable(wrapt.AutoObjectProxy):  # type: ignore[misc]  # as above
+class TrackedCallable(wrapt.AutoObjectProxy[Any]):
     """Around a partial, a bound method, a builtin or another callable object.
 
     `call` is what is called in its place; `remake(wrapped, site)` makes such a proxy again.

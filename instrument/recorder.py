@@ -54,7 +54,7 @@ class Recorder:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.enabled = settings.enabled and journal.fcntl is not None
+        self.enabled = settings.enabled and journal.IS_SUPPORTED
         self.closed = False
         self.pid = os.getpid()
         self._journal = Journal(
@@ -106,7 +106,7 @@ class Recorder:
         return self._run_lock.run
 
     def call(self, what: str, callback: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what the user's callback returns, or `FAILED`; tracked calls in it pass through."""
+        """Return what the user's callback returns, or `FAILED`; calls in it are not tracked."""
         before = scope.get()
         scope.set(PASSING)
         try:
@@ -179,7 +179,11 @@ class Recorder:
         redacted = {
             name: self.call("redact=", redact, name, value) for name, value in metadata.items()
         }
-        kept = {name: value for name, value in redacted.items() if value is not None and value is not FAILED}
+        kept = {
+            name: value
+            for name, value in redacted.items()
+            if value is not None and value is not FAILED
+        }
         return cast("dict[str, Any]", jsonable(kept))
 
     def _ambient_as_scope(self, session: SessionIdentity) -> Scope:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
 from types import FunctionType, TracebackType
@@ -52,7 +52,7 @@ class Session(SessionIdentity):
     ) -> None:
         super().__init__(id, name, parent_id, trace_id)
         self.metadata = metadata if metadata is not None else {}
-        self.started_at = datetime.now(timezone.utc)
+        self.started_at = datetime.now(UTC)
         self._given_id = given_id
         self._written_by: Recorder | None = None
 
@@ -101,12 +101,7 @@ class Session(SessionIdentity):
 
     def operations(self, children: bool = True) -> list[Operation]:
         """Return the finished operations in start order; `children`: with the sessions inside."""
-        log = _log()
-        found = log.operations(session=self.id)
-        if children:
-            for child in log.children(self.id):
-                found += log.operations(session=child)
-        return sorted(found, key=lambda each: (each.timestamp, each.operation_id or ""))
+        return _log().operations(session=self.id, children=children)
 
     def headers(self) -> dict[str, str]:
         """Return W3C `traceparent` and `baggage` headers that carry the session to a service."""

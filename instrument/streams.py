@@ -98,7 +98,7 @@ def _sdk_follow(kind: type) -> Follow | None:
         return None
     from instrument import proxies  # wrapt, on first need
 
-    if stream.is_manager:
+    if stream.iterator is None:
         return partial(proxies.follow_manager, is_async=stream.is_async)
     return partial(proxies.follow_stream, attribute=stream.iterator, is_async=stream.is_async)
 
@@ -118,8 +118,8 @@ def _follow_again(operation: RunningOperation, result: Any) -> Any:
 
 def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
-    follower: Any = coroutine_wrapper(lambda: result, partial(_start, operation), give_back)()
-    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
+    start = partial(_start, operation)
+    follower = _named(coroutine_wrapper(lambda: result, start, give_back)(), result)
     _warn_only_once(follower, result)
     return follower
 
@@ -127,17 +127,13 @@ def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
 def _follow_generator(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
     steps = partial(steps_of, partial(_start, operation))
-    follower = generator_wrapper(lambda: result, steps)()
-    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
-    return follower
+    return _named(generator_wrapper(lambda: result, steps)(), result)
 
 
 def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
     steps = partial(steps_of, partial(_start, operation))
-    follower = async_generator_wrapper(lambda: result, steps)()
-    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
-    return follower
+    return _named(async_generator_wrapper(lambda: result, steps)(), result)
 
 
 def _follow_future(operation: RunningOperation, result: Any) -> Any:
@@ -162,6 +158,11 @@ def _error_of(future: Any) -> BaseException | None:
     # not .exception(), which would tell asyncio that somebody has looked at it
     error: BaseException | None = getattr(future, "_exception", None)
     return error
+
+
+def _named(follower: Any, result: Any) -> Any:
+    follower.__name__, follower.__qualname__ = result.__name__, result.__qualname__
+    return follower
 
 
 def _start(operation: RunningOperation, outer: Scope | None) -> RunningOperation:

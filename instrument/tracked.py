@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from instrument._clean import copied
 from instrument._config import disabled_by_environment
-from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
+from instrument.context import SessionIdentity, enclosing, leave, scope
 from instrument.errors import (
     ConfigurationError,
     ConfigurationTypeError,
@@ -135,13 +135,17 @@ class track:  # noqa: N801 - it is used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        operation = enclosing(self._entered.__contains__) or self._entered[-1]
+        operation = self._innermost()
         self._entered.remove(operation)
         leave(operation)
         if error is None:
             operation.returned(None, None)
         else:
             operation.raised(error)
+
+    def _innermost(self) -> RunningOperation:
+        found = enclosing(self._entered.__contains__)
+        return found if isinstance(found, RunningOperation) else self._entered[-1]
 
     async def __aenter__(self) -> RunningOperation:
         return self.__enter__()
@@ -178,9 +182,7 @@ def _track(site: Site, target: Any) -> Any:
     if isinstance(target, (classmethod, staticmethod)):
         return type(target)(_track(site, target.__func__))
     if isinstance(target, functools.partialmethod):
-        return functools.partialmethod(
-            _track(site, target.func), *target.args, **target.keywords
-        )
+        return functools.partialmethod(_track(site, target.func), *target.args, **target.keywords)
     if not callable(target):
         raise ConfigurationTypeError("tracked: what is decorated", target, _cure(target))
     named = _named(site, target)

@@ -1,10 +1,11 @@
 """The four wrappers, one for each kind of function, chosen once when decorating.
 
 Each is a function of the kind that it wraps, so that nobody can tell them apart by kind, and each
-adds one frame. They reach the context variable through its module, because a function that is
-pickled by value (cloudpickle) takes its globals along. `open` begins the operation; generators and coroutines call it at their first step.
+adds one frame. `open` begins the operation; generators and coroutines call it at their first step.
 The context variable is set around each step of a generator and never across a `yield`, so that
-whoever resumes or closes it, from whichever task or thread, finds the context as it was.
+whoever resumes or closes it, from whichever task or thread, finds the context as it was. It is
+reached through its module, because a function that is pickled by value (cloudpickle) takes its
+globals along.
 """
 
 from __future__ import annotations
@@ -186,10 +187,8 @@ class EntersEachStep:
         token, self._token = self._token, None
         self._inside = context.scope.get()
         if token is not None:
-            try:
+            with suppress(ValueError):  # the step ends in another context, which never saw us
                 context.scope.reset(token)
-            except ValueError:
-                pass  # the step ends in another context, which never saw us
 
     def yielded(self, chunk: Any) -> None:
         """Nothing to do."""
@@ -233,7 +232,7 @@ class OperationSteps(EntersEachStep):
 
 
 def steps_of(open_: Open) -> Steps:
-    """Begin the operation and return its steps; nothing is done around them if it is not recorded."""
+    """Begin the operation and return what to do around its steps, if it is recorded."""
     operation = open_(context.scope.get())
     return _NO_STEPS if operation is None else OperationSteps(operation)
 
@@ -308,7 +307,9 @@ def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any
     """
     begun: Callable[[Scope | None], RunningOperation] = lambda outer: operation  # noqa: E731 - typed
     if is_async:
-        plain: Any = iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)
+        plain: Any = (
+            iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)
+        )
         tap: Any = async_generator_wrapper(lambda: plain, partial(steps_of, begun))()
     else:
         plain = iterator if isinstance(iterator, GeneratorType) else _items(iterator)
@@ -319,7 +320,7 @@ def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any
 
 def like(original: Any, wrapper: Any) -> Any:
     """Make `wrapper` look like the function `original`."""
-    dressed = wraps(original)(wrapper)
+    dressed: Any = wraps(original)(wrapper)
     dressed.__defaults__ = getattr(original, "__defaults__", None)
     dressed.__kwdefaults__ = getattr(original, "__kwdefaults__", None)
     if sys.version_info < (3, 14):  # later, it would evaluate annotations too early

@@ -169,6 +169,31 @@ def test_a_path_that_no_system_takes_is_told_without_a_traceback(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("failure", "code", "said"),
+    [
+        ("1 / 0", 1, "instrument: unexpected ZeroDivisionError: division by zero; run it with"),
+        ("signal.raise_signal(signal.SIGINT)", 130, ""),
+        ("open('/nowhere/at/all')", 2, "instrument: [Errno 2] No such file or directory"),
+    ],
+)
+def test_a_command_that_fails_ends_without_a_traceback(failure: str, code: int, said: str) -> None:
+    program = f"""
+import signal, sys, types, click
+from instrument.cli import shell
+broken = types.ModuleType("instrument.cli.broken")
+broken.command = click.Command("broken", callback=lambda: {failure})
+sys.modules["instrument.cli.broken"] = broken
+shell.COMMANDS["broken"] = ""
+sys.exit(shell.run(["broken"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False)
+    assert result.stderr.strip().startswith(said)
+
+
 def test_a_closed_pipe_is_silent(log: Path) -> None:
     journal = next((log / "journal").iterdir())
     line = journal.read_bytes().splitlines()[-1]

@@ -205,6 +205,13 @@ def test_a_gateways_cost_is_the_providers_and_the_provider_is_not_openai() -> No
     assert (found.cost_usd, found.cost_source, found.provider) == (0.0123, "provider", None)
 
 
+def test_a_cost_that_is_broken_down_is_read_by_its_total() -> None:
+    cost = {"input_tokens_cost": 0.001, "request_cost": 0.005, "total_cost": 0.006}
+    found = read({"usage": {"prompt_tokens": 3, "cost": cost}})
+    assert found is not None
+    assert found.cost_usd == 0.006
+
+
 def test_vertex_is_told_apart_by_its_traffic_type() -> None:
     wire = response("google_generate")
     wire["usageMetadata"]["trafficType"] = "ON_DEMAND"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections import UserDict, namedtuple
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -102,6 +103,22 @@ def test_bottomless_json_reads_to_nothing(opening: str) -> None:
     text = opening * 100_000
     assert read('{"usage": 1, "a":' + "[" * 100_000 + text) is None
     assert read(text) is None
+
+
+@pytest.mark.parametrize("text", ["usage " * 2_000_000, '{"text": "' + "x" * 10_000_000 + '"}'])
+def test_a_long_text_that_says_nothing_is_neither_copied_nor_parsed(text: str) -> None:
+    tracemalloc.start()
+    assert read(text) is None
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10_000
+
+
+def test_no_provider_is_loaded_before_it_is_met() -> None:
+    script = "import sys, instrument.usage; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    unwanted = {"instrument.usage.openai", "pydantic", "httpx", "openai", "asyncio"}
+    assert not unwanted & set(run.stdout.split())
 
 
 def test_a_structure_that_contains_itself_is_survived() -> None:

@@ -226,6 +226,13 @@ def test_the_same_response_chunk_by_chunk_and_whole_counts_once() -> None:
     assert facts(found) == (1200, 300, 1024, 64, 256, "chatcmpl-9")
 
 
+def test_a_chunk_after_the_usage_does_not_hide_it() -> None:
+    chunks = events("openai_chat")
+    found = merged([*chunks, events("anthropic_message")[0], chunks[0]])
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (1200 + 125, 300 + 1)
+
+
 def test_thousands_of_responses_in_one_stream_are_summed_in_bounded_memory() -> None:
     one = {"usage": {"prompt_tokens": 2, "completion_tokens": 1}}
     found = merged({**one, "id": f"r{number}"} for number in range(5_000))
@@ -252,6 +259,8 @@ def test_http_responses_that_a_generator_yields_are_read() -> None:
         [],
         ["Lis", "bon.", '{"answer": ', '"Lisbon"}', "\n\ndata", "data: none", b"bytes", ""],
         [None, 1, 2.5, object(), [], (), {}, {"text": "usage"}, ValueError("x")],
+        [{"type": "message", "text": "hi"}, {"id": "q1", "choices": ["a", "b"]}],
+        [{"candidates": ["Ada"], "error": "none"}, {"object": "list", "data": []}],
     ],
 )
 def test_chunks_that_say_nothing_merge_to_nothing(chunks: list[Any]) -> None:
@@ -299,19 +308,84 @@ def test_what_the_sdks_return_is_registered(ask: Any) -> None:
             result.close()
 
 
-def test_text_stream_and_get_final_message_draw_on_the_registered_iterator() -> None:
-    with replaying("anthropic_message.sse") as url, anthropic_client(url) as client:
-        request = {"model": "claude-sonnet-5", "messages": ASK, "max_tokens": 9}
-        with client.messages.stream(**request) as stream:
-            follow = stream_for(type(stream))
-            assert follow is not None
-            assert follow.iterator is not None
-            seen: list[Any] = []
-            inner = getattr(stream, follow.iterator)
-            setattr(stream, follow.iterator, (seen.append(event) or event for event in inner))
-            text = "".join(stream.text_stream)
-            stream.get_final_message()
-    assert (text, facts(merged(seen))) == ("Lisbon.", STREAMS["anthropic_message"])
+def tap(stream: Any) -> list[Any]:
+    """Put a tap at the registered place; return what will have run through it."""
+    follow = stream_for(type(stream))
+    assert follow is not None
+    assert follow.iterator is not None
+    seen: list[Any] = []
+    inner = getattr(stream, follow.iterator)
+
+    def tapped() -> Any:
+        for item in inner:
+            seen.append(item)
+            yield item
+
+    async def tapped_async() -> Any:
+        async for item in inner:
+            seen.append(item)
+            yield item
+
+    setattr(stream, follow.iterator, tapped_async() if follow.is_async else tapped())
+    return seen
+
+
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "messages": ASK, "max_tokens": 9}
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": ASK}
+PROMPT: dict[str, Any] = {"model": "gpt-5", "input": "?"}
+
+
+@pytest.mark.parametrize(
+    ("name", "open_stream", "consume"),
+    [
+        (
+            "openai_chat",
+            lambda url: openai_client(url).chat.completions.create(**CHAT, stream=True),
+            list,
+        ),
+        (
+            "openai_chat",
+            lambda url: openai_client(url).chat.completions.stream(**CHAT).__enter__(),
+            lambda stream: stream.get_final_completion(),
+        ),
+        (
+            "openai_response",
+            lambda url: openai_client(url).responses.stream(**PROMPT).__enter__(),
+            lambda stream: stream.until_done(),
+        ),
+        (
+            "anthropic_message",
+            lambda url: anthropic_client(url).messages.create(**MESSAGE, stream=True),
+            lambda stream: [*iter(lambda: next(stream, None), None)],
+        ),
+        (
+            "anthropic_message",
+            lambda url: anthropic_client(url).messages.stream(**MESSAGE).__enter__(),
+            lambda stream: list(stream.text_stream),
+        ),
+        (
+            "anthropic_message",
+            lambda url: anthropic_client(url).messages.stream(**MESSAGE).__enter__(),
+            lambda stream: stream.get_final_message(),
+        ),
+    ],
+)
+def test_every_way_of_consuming_draws_on_the_registered_iterator(
+    name: str, open_stream: Any, consume: Any
+) -> None:
+    with replaying(f"{name}.sse") as url, open_stream(url) as stream:
+        seen = tap(stream)
+        consume(stream)
+    assert facts(merged(seen)) == STREAMS[name]
+
+
+async def test_async_text_stream_draws_on_the_registered_iterator() -> None:
+    with replaying("anthropic_message.sse") as url:
+        async with anthropic.AsyncAnthropic(base_url=url, **LOCAL) as client:
+            async with client.messages.stream(**MESSAGE) as stream:
+                seen = tap(stream)
+                text = [piece async for piece in stream.text_stream]
+    assert (text, facts(merged(seen))) == (["Lisbon."], STREAMS["anthropic_message"])
 
 
 def test_other_classes_are_no_streams() -> None:

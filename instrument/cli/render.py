@@ -27,6 +27,7 @@ OUTCOME_STYLES = {
 WIDE = 110
 WIDEST_BAR = 100
 LONGEST_MODEL = 28
+NAMES_ROOM = 22
 CHOICES = (
     ("time", "input", "cached", "output", "cost"),
     ("time", "input", "output", "cost"),
@@ -152,7 +153,7 @@ def _sized(nodes: Sequence[Node], fields: Sequence[Field], view: View) -> Plan:
     names, *others = natural_widths(columns, (_cells(node, fields, view) for node in nodes))
     room = view.width - sum(others) - GAP * (len(others) + 1)
     least_bar = max(8, view.width // 8)
-    is_roomy = room - least_bar >= min(names, max(18, view.width * 7 // 25))
+    is_roomy = room - least_bar >= min(names, max(NAMES_ROOM, view.width * 7 // 25))
     names = max(12, min(names, room - least_bar))
     bars = max(8, min(WIDEST_BAR, room - names))
     return Plan(fields, titles, [names, *others, bars], is_roomy)

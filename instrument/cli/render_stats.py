@@ -173,17 +173,17 @@ def _errors(stats: SessionStats, view: View) -> str:
 
 def _parts_table(parts: Sequence[Part], view: View) -> list[Text]:
     columns = [
-        Column("service", least=8),
+        Column("service", least=10),
         Column("model", least=18),
-        Column("calls", right=True, rank=1),
-        Column("failed", right=True, rank=2),
-        Column("input", right=True, rank=4),
-        Column("cached", right=True, rank=5),
-        Column("output", right=True, rank=4),
-        Column("reasoning", right=True, rank=6),
+        Column("calls", right=True, rank=2),
+        Column("failed", right=True, rank=4),
+        Column("input", right=True, rank=5),
+        Column("cached", right=True, rank=6),
+        Column("output", right=True, rank=5),
+        Column("reasoning", right=True, rank=7),
         Column("tokens", right=True),
         Column("cost", right=True, rank=1),
-        Column("time", right=True, rank=1),
+        Column("time", right=True, rank=3),
     ]
     rows = [_part_cells(part, view) for part in parts]
     priced = any(part.cost_usd is not None for part in parts)
@@ -249,5 +249,5 @@ def _session_cells(stats: SessionStats, view: View) -> list[Text]:
         _failed(stats.error_count),
         Text(count(stats.total_tokens) if reported else ""),
         Text(money(stats.cost_usd)),
-        Text(duration(stats.elapsed_seconds)),
+        Text(duration(stats.elapsed_seconds) if stats.operation_count else ""),
     ]

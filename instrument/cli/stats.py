@@ -25,7 +25,9 @@ def command(
     """Show every figure of a session, and what each service and model contributed.
 
     SESSION is an id, its unique beginning, or @last (the default). Under --json the keys of
-    "session" are those of SessionStats; null means not reported.
+    "session" are those of SessionStats, and each part has service, model, operation_count,
+    error_count, input_tokens, cache_read_tokens, output_tokens, reasoning_tokens, total_tokens,
+    cost_usd and total_duration_seconds; null means not reported.
 
     \b
     Examples:

@@ -30,7 +30,10 @@ def propagate(fn: F) -> F:
         raise ConfigurationTypeError("propagate: fn", fn, "a callable")
     bound: Any = Bound(fn)
     current = scope.get()
-    bound.bind(None if current is None else _around(current), None if _has_steps(fn) else bind_to_context(fn))
+    bound.bind(
+        None if current is None else _around(current),
+        None if _has_steps(fn) else bind_to_context(fn),
+    )
     return bound  # type: ignore[no-any-return]  # it is called as fn is
 
 

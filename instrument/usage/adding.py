@@ -31,11 +31,13 @@ _SUMMED = (
 def combined(readings: Iterable[Reading]) -> Reading | None:
     """Return the one reading, the `Readings` of several, or `None`.
 
-    Of two with the same `response_id` the later counts.
+    Of two with the same `response_id` the later counts, unless it knows no count.
     """
     unique: dict[object, Reading] = {}
     for place, reading in enumerate(readings):
-        unique[reading.response_id or place] = reading
+        key = reading.response_id or place
+        if key not in unique or _knows_a_count(reading):
+            unique[key] = reading
     parts = tuple(unique.values())
     if len(parts) < 2:
         return parts[0] if parts else None
@@ -56,6 +58,10 @@ def _sums(parts: tuple[Reading, ...]) -> dict[str, Any]:
     sums = {name: added(*(getattr(part, name) for part in parts)) for name in _SUMMED}
     agreed = {name: _agreed([getattr(part, name) for part in parts]) for name in _AGREED}
     return {**sums, **agreed, "total_tokens": _total(parts), "cost_usd": _cost(parts)}
+
+
+def _knows_a_count(reading: Reading) -> bool:
+    return any(getattr(reading, name) is not None for name in (*_SUMMED, "total_tokens"))
 
 
 def _agreed(values: list[Any]) -> Any:

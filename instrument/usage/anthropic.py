@@ -22,11 +22,9 @@ _EVENTS = frozenset(
         "content_block_delta",
         "content_block_start",
         "content_block_stop",
-        "message",
         "message_delta",
         "message_start",
         "message_stop",
-        "ping",
     }
 )
 

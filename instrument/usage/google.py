@@ -68,7 +68,9 @@ def read_object(response: Any) -> Reading | None:
 
 def streams(fields: Fields) -> bool:
     """Tell whether this is a chunk, which has the shape of a whole response."""
-    return "candidates" in fields or matches(fields)
+    if "candidates" in fields and (_model(fields) or _response_id(fields)):
+        return True
+    return matches(fields)
 
 
 def new_merge(*, sdk: bool) -> FieldsMerge:
@@ -92,8 +94,8 @@ class _Merge:
         new = {
             "response_id": identity,
             "model_version": _model(fields),
-            "error": fields.get("error"),
-            "embeddings": fields.get("embeddings"),
+            "error": part(fields, "error"),
+            "embeddings": bool(fields.get("embeddings")),
         }
         self._response.update({name: value for name, value in new.items() if value})
         usage = _usage(fields)
@@ -119,7 +121,7 @@ def _counts(usage: Fields) -> _Counts:
 
 def _reading(fields: Fields, counts: _Counts) -> Reading:
     candidates = counts.live if counts.candidates is None else counts.candidates
-    error = fields.get("error")
+    error = part(fields, "error")
     return Reading(
         added(counts.prompt, counts.tool_use),
         added(candidates, counts.thoughts),

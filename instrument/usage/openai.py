@@ -17,6 +17,7 @@ _KINDS = {
     "response": "chat",
     "text_completion": "text_completion",
 }
+_CHUNKED = _KINDS.keys() - {"list"}
 _COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
 _MERGED = ("id", "model", "object", "usage", "status", "error")
 _CARRIERS = {
@@ -46,7 +47,7 @@ def read(fields: Fields, provider: str | None = None) -> Reading:
     charges, in USD; what came through a gateway names no provider.
     """
     usage = part(fields, "usage") or NOTHING
-    cost = usage.get("cost")
+    cost = _cost(usage)
     return Reading(
         *_counts(usage),
         cost,
@@ -100,7 +101,7 @@ def read_chat(completion: Any) -> Reading | None:
 
 def streams(fields: Fields) -> bool:
     """Tell whether this is a chunk, an event of the Responses API, or a whole response."""
-    if "choices" in fields or text(fields.get("object")) in _KINDS:
+    if text(fields.get("object")) in _CHUNKED or ("choices" in fields and "model" in fields):
         return True
     kind = text(fields.get("type")) or ""
     return kind in _CARRIERS or kind.startswith("response.") or matches(fields)
@@ -175,6 +176,11 @@ def _counts(usage: Fields) -> tuple[Any, Any, Any, Any, Any, Any]:
         reasoning,
         total,
     )
+
+
+def _cost(usage: Fields) -> Any:
+    cost = usage.get("cost")
+    return cost.get("total_cost") if isinstance(cost, dict) else cost
 
 
 def _parts(usage: Fields, before: str, after: str) -> tuple[Fields, Fields]:
