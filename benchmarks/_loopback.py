@@ -1,4 +1,7 @@
-"""Answers every request on 127.0.0.1 until its standard input ends; prints its address first."""
+"""Answers every request on 127.0.0.1 until its standard input ends; prints its address first.
+
+python benchmarks/_loopback.py DELAY_SECONDS
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from conformance.loopback import answering
 
 
 def main() -> None:
-    with answering(b"{}") as address:
+    with answering(b"{}", delay_seconds=float(sys.argv[1])) as address:
         print(address, flush=True)
         sys.stdin.read()
 

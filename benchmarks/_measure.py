@@ -88,9 +88,10 @@ def environment_with(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def loopback_server() -> Iterator[str]:
+def loopback_server(delay_seconds: float = 0) -> Iterator[str]:
     """Run a server in a process of its own, and give its address."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "_loopback.py")]
+    program = str(ROOT / "benchmarks" / "_loopback.py")
+    command = [sys.executable, program, str(delay_seconds)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

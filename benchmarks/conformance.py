@@ -97,6 +97,7 @@ def verdicts(name: str) -> Verdicts:
 
 def _our_verdict(probe: Probe) -> str:
     from conformance.ours import Ours
+
     from instrument.testing import capture
 
     with capture() as operations:

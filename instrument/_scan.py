@@ -111,7 +111,7 @@ _PLAIN = re.compile(
 
 def _names(directory: Path) -> list[Path]:
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - Path.iterdir costs a Path for other files
+        names = os.listdir(directory)
     except FileNotFoundError:
         return []
     return [directory / name for name in names if name.endswith(".jsonl")]

@@ -131,7 +131,7 @@ def _lines(paths: Sequence[str | Path]) -> str:
 
 
 def _files(paths: Sequence[str | Path]) -> str:
-    names = ", ".join(_quoted(os.path.abspath(path)) for path in paths)  # noqa: PTH100 - also text
+    names = ", ".join(_quoted(os.path.abspath(path)) for path in paths)
     return (
         f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
         f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES}"

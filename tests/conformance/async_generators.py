@@ -252,3 +252,19 @@ def async_generators_run_under_trio(subject: Subject) -> None:
             return [number async for number in numbers]
 
     assert trio.run(collect) == [0, 1, 2]
+
+
+@behaviour()
+async def first_value_asent_must_be_none(subject: Subject) -> None:
+    generator, events = converse_with(subject)
+    error = await raised_by(generator.asend("too early"))
+    assert str(error) == "can't send non-None value to a just-started async generator"
+    assert events == []
+
+
+@behaviour()
+async def async_generator_closed_before_the_start_runs_nothing(subject: Subject) -> None:
+    generator, events = converse_with(subject)
+    await generator.aclose()
+    assert [answer async for answer in generator] == []
+    assert events == []

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import raised
+from .errors import raised, raised_by
 from .quiet import listening, quiet
 from .subject import Subject, behaviour
 
@@ -167,3 +167,28 @@ def coroutines_run_under_trio(subject: Subject) -> None:
         return "slept"
 
     assert trio.run(subject.decorate(sleep)) == "slept"
+
+
+@behaviour()
+async def coroutine_cannot_be_awaited_twice(subject: Subject) -> None:
+    pending = subject.decorate(slowly)(1)
+    await pending
+    error = await raised_by(pending)
+    assert repr(error) == "RuntimeError('cannot reuse already awaited coroutine')"
+
+
+@behaviour()
+def coroutine_dropped_half_way_is_silent(subject: Subject) -> None:
+    events: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            events.append("closed")
+
+    with quiet():
+        pending = subject.decorate(wait)()
+        pending.send(None)
+        del pending
+    assert events == ["closed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import traceback
 from typing import Any
@@ -176,3 +177,20 @@ def recursion_error_reaches_the_caller(subject: Subject) -> None:
 
     decorated = subject.decorate(endless)
     assert isinstance(raised(decorated), RecursionError)
+
+
+@behaviour()
+def exception_of_a_signal_handler_passes(subject: Subject) -> None:
+    error = TimeoutError("out of time")
+
+    def handler(*_: Any) -> None:
+        raise error
+
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        assert raised(subject.decorate(interrupt)) is error
+    finally:
+        signal.signal(signal.SIGUSR1, previous)

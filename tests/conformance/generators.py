@@ -223,3 +223,34 @@ def two_generators_of_one_function_are_independent(subject: Subject) -> None:
     decorated = subject.decorate(count)
     pairs = zip(decorated(), decorated(), strict=True)
     assert list(pairs) == [(0, 0), (1, 1), (2, 2)]
+
+
+@behaviour()
+def first_value_sent_must_be_none(subject: Subject) -> None:
+    generator, events = converse_with(subject)
+    error = raised(generator.send, "too early")
+    assert str(error) == "can't send non-None value to a just-started generator"
+    assert next(generator) == "got nothing"
+    assert events == ["started"]
+
+
+@behaviour()
+def exception_thrown_before_the_start_ends_the_generator(subject: Subject) -> None:
+    generator, events = converse_with(subject)
+    error = KeyError()
+    assert raised(generator.throw, error) is error
+    assert (list(generator), events) == ([], [])
+
+
+@behaviour()
+def exception_thrown_through_yield_from_arrives(subject: Subject) -> None:
+    generator, events = converse_with(subject)
+
+    def outer() -> Generator[str, Any, None]:
+        yield from generator
+
+    delegating = outer()
+    next(delegating)
+    assert delegating.throw(KeyError()) == "got a key error"
+    delegating.close()
+    assert events == ["started", "closed"]

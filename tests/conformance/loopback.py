@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def answering(body: bytes, content_type: str = "application/json") -> Iterator[str]:
+def answering(
+    body: bytes, content_type: str = "application/json", delay_seconds: float = 0
+) -> Iterator[str]:
     """Run the server, and give its address without a trailing slash."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,6 +29,7 @@ def answering(body: bytes, content_type: str = "application/json") -> Iterator[s
             self.do_GET()
 
         def do_GET(self) -> None:
+            time.sleep(delay_seconds)
             head = (
                 f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n"
                 f"content-length: {len(body)}\r\n\r\n"

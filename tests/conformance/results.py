@@ -17,12 +17,15 @@ import tempfile
 import threading
 import types
 import weakref
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 from .errors import raised
+from .loopback import answering
 from .subject import Subject, behaviour
 
 
@@ -233,3 +236,45 @@ def _no_collector() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@behaviour()
+def mocks_are_not_called(subject: Subject) -> None:
+    result = mock.MagicMock()
+    assert_untouched(subject, result)
+    assert result.mock_calls == []
+
+
+@behaviour()
+def lazy_results_are_not_evaluated(subject: Subject) -> None:
+    class Query:
+        evaluated: bool = False
+
+        def _evaluate(self, *_: Any) -> Any:
+            self.evaluated = True
+            raise RuntimeError("evaluated")
+
+        __iter__ = __len__ = __bool__ = __eq__ = __hash__ = __getitem__ = __repr__ = _evaluate
+
+    query = Query()
+    assert returned(subject, query) is query
+    assert not query.evaluated
+
+
+@behaviour()
+def dictionaries_with_defaults_gain_no_keys(subject: Subject) -> None:
+    counts: Any = defaultdict(int, {"model": "gpt-5", "usage": defaultdict(int)})
+    assert_untouched(subject, counts)
+    assert (list(counts), dict(counts["usage"])) == (["model", "usage"], {})
+
+
+@behaviour("httpx")
+def body_of_a_streaming_http_response_is_left_to_the_caller(subject: Subject) -> None:
+    import httpx
+
+    with answering(b'{"usage": {"prompt_tokens": 1}}') as address, httpx.Client() as client:
+        request = client.build_request("GET", address)
+        response = subject.decorate(lambda: client.send(request, stream=True))()
+        assert not response.is_stream_consumed
+        assert not response.is_closed
+        assert response.read().startswith(b'{"usage"')

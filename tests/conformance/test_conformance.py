@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from instrument.testing import capture
 
 from .ours import Ours
