@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the two options that every benchmark has."""
+def options(description: str | None, *, can_be_quick: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options that benchmarks share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
+    if can_be_quick:
+        parser.add_argument("--quick", action="store_true", help="fewer samples: a look, no result")
     return parser
 
 

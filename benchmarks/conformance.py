@@ -1,8 +1,9 @@
 """Runs the probes of `tests/conformance` over bare code, ours and the peers that are installed.
 
-python benchmarks/conformance.py [--json]
+python benchmarks/conformance.py [--summary] [--json]
 
-Prints one row for each probe that somebody fails. Every subject runs in a process of its own.
+Prints how many probes of each group are passed, then one row for each probe that somebody fails.
+Every subject runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -122,33 +123,44 @@ def installed_subjects() -> list[str]:
     return [BARE, OURS, *_peers.installed()]
 
 
-def markdown(results: dict[str, Verdicts]) -> str:
-    """Render the failures, the scores and the versions."""
-    names = list(results)
-    rows = [
-        [probe.name.replace("_", " "), *(_cell(results[name], probe) for name in names)]
-        for probe in PROBES
-        if any(results[name].get(probe.name, PASSED) != PASSED for name in names)
-    ]
-    scores = [
-        ["**behaviour**", *(_score(results[name], reads_records=False) for name in names)],
-        ["**records**", *(_score(results[name], reads_records=True) for name in names)],
+def summary(results: dict[str, Verdicts]) -> str:
+    """Render the scores of each group of probes, and the versions."""
+    groups: dict[str, list[Probe]] = {}
+    for probe in PROBES:
+        groups.setdefault(probe.group, []).append(probe)
+    rows = [[title, *_scores(results, probes)] for title, probes in groups.items()]
+    totals = [
+        [f"**{title}**", *_scores(results, [p for p in PROBES if p.reads_records is told])]
+        for title, told in (("behaviour in all", False), ("records in all", True))
     ]
     told = versions("instrument-kit", *_peers.DISTRIBUTIONS.values())
-    lines = [table(["probe", *names], rows + scores), "", told, *_left_out(names)]
+    lines = [table(["probes on", *results], rows + totals), "", told, *_left_out(list(results))]
     return "\n".join(lines)
+
+
+def _scores(results: dict[str, Verdicts], probes: list[Probe]) -> list[str]:
+    return [_score(outcome, probes) for outcome in results.values()]
+
+
+def _score(outcome: Verdicts, probes: list[Probe]) -> str:
+    run = [outcome[probe.name] for probe in probes if probe.name in outcome]
+    return f"{run.count(PASSED)} of {len(run)}" if run else "-"
+
+
+def failures(results: dict[str, Verdicts]) -> str:
+    """Render the probes that somebody fails."""
+    rows = [
+        [probe.name.replace("_", " "), *(_cell(outcome, probe) for outcome in results.values())]
+        for probe in PROBES
+        if any(outcome.get(probe.name, PASSED) != PASSED for outcome in results.values())
+    ]
+    return table(["probe", *results], rows)
 
 
 def _cell(outcome: Verdicts, probe: Probe) -> str:
     if probe.name not in outcome:
         return "-"
     return PASSED if outcome[probe.name] == PASSED else "**fails**"
-
-
-def _score(outcome: Verdicts, *, reads_records: bool) -> str:
-    names = [p.name for p in PROBES if p.reads_records is reads_records and p.name in outcome]
-    passed = sum(outcome[name] == PASSED for name in names)
-    return f"**{passed} of {len(names)}**" if names else "-"
 
 
 def _left_out(names: list[str]) -> list[str]:
@@ -161,7 +173,8 @@ def _left_out(names: list[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, can_be_quick=False)
+    parser.add_argument("--summary", action="store_true", help="without the single probes")
     parser.add_argument("--subject", choices=SUBJECTS, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -169,7 +182,8 @@ def main() -> None:
         asked.into.write_text(json.dumps(verdicts(asked.subject)))
         return
     results = {name: verdicts_in_a_process_of_its_own(name) for name in installed_subjects()}
-    show(results, markdown(results), as_json=asked.json)
+    tables = [summary(results)] if asked.summary else [summary(results), failures(results)]
+    show(results, "\n\n".join(tables), as_json=asked.json)
 
 
 if __name__ == "__main__":

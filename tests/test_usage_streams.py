@@ -381,10 +381,10 @@ def test_every_way_of_consuming_draws_on_the_registered_iterator(
 
 async def test_async_text_stream_draws_on_the_registered_iterator() -> None:
     with replaying("anthropic_message.sse") as url:
-        async with anthropic.AsyncAnthropic(base_url=url, **LOCAL) as client:
-            async with client.messages.stream(**MESSAGE) as stream:
-                seen = tap(stream)
-                text = [piece async for piece in stream.text_stream]
+        client = anthropic.AsyncAnthropic(base_url=url, **LOCAL)
+        async with client, client.messages.stream(**MESSAGE) as stream:
+            seen = tap(stream)
+            text = [piece async for piece in stream.text_stream]
     assert (text, facts(merged(seen))) == (["Lisbon."], STREAMS["anthropic_message"])
 
 

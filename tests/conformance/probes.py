@@ -13,14 +13,15 @@ from . import (
     frameworks,
     generators,
     introspection,
+    methods,
     outcomes,
     records,
     results,
     streams,
 )
-from .subject import PROBES, Bare, OutOfTime, Probe, Record, Subject, perform
+from .subject import Bare, OutOfTime, Probe, Record, Subject, perform, registered
 
-__all__ = ["MODULES", "PROBES", "Bare", "OutOfTime", "Probe", "Record", "Subject", "perform"]
+__all__ = ["PROBES", "Bare", "OutOfTime", "Probe", "Record", "Subject", "perform"]
 
 MODULES = (
     introspection,
@@ -32,9 +33,14 @@ MODULES = (
     async_generators,
     contexts,
     callables,
+    methods,
     classes,
     frameworks,
     streams,
     records,
     outcomes,
 )
+
+PROBES = [
+    probe for module in MODULES for probe in registered if probe.run.__module__ == module.__name__
+]

@@ -74,12 +74,17 @@ class Probe:
     def name(self) -> str:
         return self.run.__name__
 
+    @property
+    def group(self) -> str:
+        """Return what it is about: the name of its module, in words."""
+        return self.run.__module__.rpartition(".")[2].replace("_", " ")
+
     def missing(self) -> list[str]:
         """Return the packages it needs that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
-PROBES: list[Probe] = []
+registered: list[Probe] = []  # in the order of imports; `probes.PROBES` has the order of reading
 
 ProbeFunction = TypeVar("ProbeFunction", bound=Callable[[Subject], Awaitable[None] | None])
 
@@ -98,7 +103,7 @@ def _registered(
     *, reads_records: bool, needs: tuple[str, ...]
 ) -> Callable[[ProbeFunction], ProbeFunction]:
     def register(function: ProbeFunction) -> ProbeFunction:
-        PROBES.append(Probe(function, reads_records, needs))
+        registered.append(Probe(function, reads_records, needs))
         return function
 
     return register
