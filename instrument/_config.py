@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instrument._guard import belongs_to_program
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
 __all__ = ["Settings", "configure", "disabled_by_environment", "settings"]
@@ -23,7 +23,11 @@ Redact = Callable[[str, Any], Any]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings in force; `fallback` says that `log_dir` replaces one that cannot be written."""
+    """The settings in force.
+
+    `fallback` says that `log_dir` replaces one that cannot be written, `complaints` what in the
+    environment could not be used.
+    """
 
     log_dir: Path
     enabled: bool
@@ -34,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     propagate_threads: bool
     max_bytes: int
     fallback: bool = False
+    complaints: tuple[str, ...] = ()
 
 
 def configure(
@@ -63,7 +68,7 @@ def configure(
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
-    reject_unknown("configure", unknown, f"one of {', '.join(_ACCEPTED)}")
+    reject_unknown("configure", unknown, _NAMES)
     given = {
         "log_dir": log_dir,
         "enabled": enabled,
@@ -74,29 +79,24 @@ def configure(
         "propagate_threads": propagate_threads,
         "max_bytes": max_bytes,
     }
-    checked = {
-        name: _ACCEPTED[name](name, value) for name, value in given.items() if value is not None
-    }
-    _given.update(checked)
+    _given.update(_checked({name: value for name, value in given.items() if value is not None}))
     _put(None)
 
 
-def settings(*, ignore_environment: bool = False) -> Settings:
-    """Return the settings in force; the environment is read at the first call.
-
-    Raises `ConfigurationError` for a variable that cannot be used.
-    """
+def settings() -> Settings:
+    """Return the settings in force; the environment is read at the first call."""
     global _current
-    if _current is None:
-        _current = _resolve(_given, {} if ignore_environment else os.environ)
-    return _current
+    found = _current
+    if found is None:
+        found = _current = _resolve(_given, os.environ)
+    return found
 
 
 @contextmanager
 def override(**changes: Any) -> Iterator[None]:
     """Put other settings in force for the whole process until the block ends."""
     before = settings()
-    _put(replace(before, **changes))
+    _put(replace(before, fallback=False, **_checked(changes)))
     try:
         yield
     finally:
@@ -113,6 +113,10 @@ def disabled_by_environment() -> bool:
     return os.environ.get("INSTRUMENT_DISABLED", "").lower() in ("1", "true", "yes", "on")
 
 
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _ACCEPTED[name](name, value) for name, value in given.items()}
+
+
 def _put(found: Settings | None) -> None:
     global _current
     _current = found
@@ -121,12 +125,14 @@ def _put(found: Settings | None) -> None:
 
 
 def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    log_dir, fallback = _log_dir(given.get("log_dir"), environment.get("INSTRUMENT_DIR"))
+    variables, complaints = _variables(environment)
+    log_dir, fallback = _log_dir(given.get("log_dir") or variables.get("log_dir"))
     return Settings(
+        complaints=complaints,
         log_dir=log_dir,
         fallback=fallback,
         enabled=given.get("enabled", not disabled_by_environment()),
-        durability=given.get("durability") or _durability(environment),
+        durability=given.get("durability") or variables.get("durability", "call"),
         session_timeout_seconds=given.get("session_timeout_seconds", 3600.0),
         error_messages=given.get("error_messages", True),
         redact=given.get("redact"),
@@ -135,13 +141,27 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
     )
 
 
-def _log_dir(given: Path | None, from_environment: str | None) -> tuple[Path, bool]:
-    if given is not None:
-        return given, False
-    if from_environment:
-        return Path(from_environment).expanduser().absolute(), False
+def _variables(environment: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what the environment sets, and what is wrong with what it sets in vain."""
+    found: dict[str, Any] = {}
+    complaints = []
+    for variable, name in _VARIABLES.items():
+        value = environment.get(variable)
+        if not value:
+            continue
+        try:
+            found[name] = _ACCEPTED[name](variable, value)
+        except ConfigurationError as error:
+            complaints.append(str(error))
+    return found, tuple(complaints)
+
+
+def _log_dir(asked: Path | None) -> tuple[Path, bool]:
+    if asked is not None:
+        return asked, False
     usual = Path(platformdirs.user_state_dir("instrument", appauthor=False))
-    if _can_be_written(usual):
+    # without a home directory, or with a relative one, it would depend on where the program stands
+    if usual.is_absolute() and _can_be_written(usual):
         return usual, False
     import tempfile  # seldom needed, and it loads every compression library
 
@@ -152,24 +172,25 @@ def _can_be_written(directory: Path) -> bool:
     for place in (directory, *directory.parents):
         try:
             mode = place.stat().st_mode
-        except OSError:
+        except OSError as error:
+            if belongs_to_program(error):
+                raise
             continue
         return stat.S_ISDIR(mode) and os.access(place, os.W_OK | os.X_OK)
     return False
-
-
-def _durability(environment: Mapping[str, str]) -> Durability:
-    value = environment.get("INSTRUMENT_DURABILITY")
-    return _one_of_durabilities("INSTRUMENT_DURABILITY", value) if value else "call"
 
 
 def _path(name: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise ConfigurationTypeError(name, value, "a path as text or a pathlib.Path")
     text = os.fspath(value)
-    if not text or "\0" in text:
-        raise ConfigurationError(name, value, "the path of a directory")
-    return Path(text).expanduser().absolute()
+    try:
+        if not text or b"\0" in os.fsencode(text):
+            raise ConfigurationError(name, value, "the path of a directory")
+        return Path(text).expanduser().absolute()
+    except (UnicodeError, RuntimeError, FileNotFoundError) as error:
+        # no such character or user, or the working directory is gone
+        raise ConfigurationError(name, value, "the absolute path of a directory") from error
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -191,7 +212,7 @@ def _one_of_durabilities(name: str, value: Any) -> Durability:
 def _seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationTypeError(name, value, "a number of seconds above 0")
-    if not 0 < value < math.inf:
+    if not 0 < value <= _LONGEST_SECONDS:
         raise ConfigurationError(name, value, "a number of seconds above 0")
     return float(value)
 
@@ -221,6 +242,9 @@ _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "propagate_threads": _boolean,
     "max_bytes": _bytes,
 }
+_NAMES = f"one of {', '.join(_ACCEPTED)}"
+_VARIABLES = {"INSTRUMENT_DIR": "log_dir", "INSTRUMENT_DURABILITY": "durability"}
+_LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None
 _listeners: list[Callable[[], None]] = []

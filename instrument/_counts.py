@@ -75,10 +75,10 @@ def plus(first: Reading, second: Reading) -> Reading:
     total = None
     if first.total_tokens is not None or second.total_tokens is not None:
         total = _sum(_whole(first), _whole(second))
-    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     summed = {
         name: _sum(getattr(first, name), getattr(second, name))
-        for name in (*names, "reasoning_tokens", "cost_usd")
+        for name in (*_COUNTS, "cost_usd")
+        if name != "total_tokens"
     }
     return replace(
         second,
@@ -86,6 +86,7 @@ def plus(first: Reading, second: Reading) -> Reading:
         total_tokens=total,
         model=second.model or first.model,
         response_id=second.response_id or first.response_id,
+        cost_source=second.cost_source or first.cost_source,
     )
 
 
@@ -99,9 +100,13 @@ def _whole(reading: Reading) -> Any:
 def _sum(first: Any, second: Any) -> Any:
     if first is None or second is None:
         return second if first is None else first
-    if not _is_number(first) or not _is_number(second):
-        return second if _is_number(first) else first
+    if not _can_be(first) or not _can_be(second):
+        return second if _can_be(first) else first
     return first + second
+
+
+def _can_be(value: Any) -> bool:
+    return _is_number(value) and value >= 0
 
 
 def _is_number(value: Any) -> bool:

@@ -49,8 +49,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Reading:
     """Reads the journals of `log_dirs` as they are now, in as many passes as a query needs."""
 
-    def __init__(self, log_dirs: Iterable[Path]) -> None:
-        self.sources = sources_of(log_dirs)
+    def __init__(self, log_dirs: Iterable[Path], *, may_vanish: bool = False) -> None:
+        self.sources = sources_of(log_dirs, may_vanish=may_vanish)
         self.skipped = Skipped()
         self.facts: dict[str, SessionFacts] = {}
         self._begun = Begun()

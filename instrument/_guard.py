@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 
 __all__ = ["belongs_to_program"]
 
@@ -21,12 +21,14 @@ def belongs_to_program(error: BaseException, *, in_callback: bool = False) -> bo
     own exceptions are ours to swallow. An exception that another thread threw into our frame has
     no frame of its own; its class gives it away, for ours raise only builtin ones.
     """
-    codes = list(_codes(error.__traceback__))
-    if not _handler_codes().isdisjoint(codes):
+    frames = list(_frames(error.__traceback__))
+    if _handler_codes().intersection(frame.f_code for frame in frames):
         return True
-    if in_callback or not codes:
+    if any(_is_called_by_signal(frame) for frame in frames):
+        return True
+    if in_callback or not frames:
         return False
-    if not _is_ours(codes[-1].co_filename):
+    if not _is_ours(frames[-1].f_code.co_filename):
         return True
     module = type(error).__module__.partition(".")[0]
     return module not in _OUR_CLASSES
@@ -41,10 +43,21 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith((_LIBRARY, "<frozen")) and "-packages" not in filename
 
 
-def _codes(traceback: TracebackType | None) -> Iterator[CodeType]:
+def _frames(traceback: TracebackType | None) -> Iterator[FrameType]:
     while traceback is not None:
-        yield traceback.tb_frame.f_code
+        yield traceback.tb_frame
         traceback = traceback.tb_next
+
+
+def _is_called_by_signal(frame: FrameType) -> bool:
+    """Tell a handler that took itself off before it raised: it has its number and its caller."""
+    if frame.f_back is None or frame.f_code.co_argcount < 2:
+        return False
+    values = list(frame.f_locals.values())
+    signals = signal.valid_signals()
+    return any(value is frame.f_back for value in values) and any(
+        isinstance(value, int) and value in signals for value in values
+    )
 
 
 def _handler_codes() -> frozenset[CodeType]:

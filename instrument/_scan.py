@@ -24,11 +24,15 @@ _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 
 class Source(Struct, frozen=True):
-    """One file of a log directory; `writer` is the host that wrote a segment, else empty."""
+    """One file of a log directory; `writer` is the host that wrote a segment, else empty.
+
+    `may_vanish` says that it is read as empty once it is gone, because no other listing follows.
+    """
 
     path: Path
     log_dir: Path
     writer: str
+    may_vanish: bool = False
 
 
 class Line(Struct, gc=False):
@@ -61,13 +65,13 @@ class Skipped:
             self.lines.append(SkippedLine(source.path, offset, reason))
 
 
-def sources_of(log_dirs: Iterable[Path]) -> list[Source]:
+def sources_of(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> list[Source]:
     """List the regular `*.jsonl` files, each once even if it is reached by several paths."""
     found: dict[tuple[int, int], Source] = {}
     for log_dir in log_dirs:
         for directory in (log_dir, log_dir / "journal"):
             for path in sorted(_names(directory), key=_age):
-                _admit(path, log_dir, found)
+                _admit(path, log_dir, found, may_vanish)
     return list(found.values())
 
 
@@ -122,14 +126,16 @@ def _age(path: Path) -> tuple[str, int, str]:
     return (name.group(1), int(name.group(3)), path.name) if name else ("", 0, path.name)
 
 
-def _admit(path: Path, log_dir: Path, found: dict[tuple[int, int], Source]) -> None:
+def _admit(
+    path: Path, log_dir: Path, found: dict[tuple[int, int], Source], may_vanish: bool
+) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
         return
     if stat.S_ISREG(status.st_mode):
         name = _SEGMENT_NAME.fullmatch(path.name)
-        source = Source(path, log_dir, name.group(2) if name else "")
+        source = Source(path, log_dir, name.group(2) if name else "", may_vanish)
         found.setdefault((status.st_dev, status.st_ino), source)
 
 
@@ -145,7 +151,12 @@ def _blocks(source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
 
     Read and never mapped: a writer that truncates a mapped file would kill this process.
     """
-    descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        if source.may_vanish:
+            return
+        raise
     try:
         yield from _whole_lines(descriptor, source, skipped)
     finally:

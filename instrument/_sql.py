@@ -103,10 +103,14 @@ def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]
 
 
 def _with_odd_values(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
+    whole = (
+        f"type is null and service is not null and operation is not null"
+        f" and regexp_full_match(timestamp, '{_TIMESTAMP}')"
+        " and try_cast(timestamp as timestamptz) is not null"
+    )
     found = connection.execute(
-        f"select filename from {_lines(paths)} where not coalesce(type in {OTHER_TYPES}"
-        f" or (service is not null and operation is not null and type is null"
-        f" and regexp_full_match(timestamp, '{_TIMESTAMP}')), false) group by filename"
+        f"select filename from {_lines(paths)} where not coalesce({whole} or type = 'session'"
+        f" or type in ('begin', 'void') and operation_id is not null, false) group by filename"
     ).fetchall()
     return {path for (path,) in found}
 
@@ -145,7 +149,8 @@ def _can_be_named(path: str) -> bool:
 
 def _look_again_if_vanished(sources: list[Source]) -> None:
     for each in sources:
-        each.path.stat()
+        if not each.may_vanish:
+            each.path.stat()
 
 
 def _write(file: BinaryIO, operation: Operation | None) -> None:
@@ -175,13 +180,15 @@ _TIMESTAMP = (
 )
 _KEYS = [name for name in Operation.__struct_fields__ if name != "extra"]
 _KNOWN = {*_KEYS, "type", "run"}
-_SUCCESS = "case lower(success) when 'true' then true when '1' then true else false end"
+_SUCCESS = (
+    "coalesce(case lower(success) when 'true' then true when '1' then true when 'false' then false"
+    " when '0' then false end, error_type is null)"
+)
 _OUTCOME = (
-    f"case when outcome in {OUTCOMES} then outcome when success is null and error_type is null"
-    f" then 'ok' when {_SUCCESS} then 'ok' else 'error' end"
+    f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
 )
 _TEXTS = {
-    "timestamp": "timestamp::timestamptz as timestamp",
+    "timestamp": "try_cast(timestamp as timestamptz) as timestamp",
     "session_id": "coalesce(session_id, '') as session_id",
     "success": f"({_OUTCOME}) in ('ok', 'partial') as success",
     "outcome": f"{_OUTCOME} as outcome",

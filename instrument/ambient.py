@@ -6,11 +6,12 @@ format's tools read and write it. It is replaced as a whole, by a rename under `
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -19,12 +20,7 @@ from msgspec import Struct
 from instrument._guard import belongs_to_program
 from instrument.carrier import is_session_id
 from instrument.context import SessionIdentity
-from instrument.journal import make_private_directory
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing is recorded
-    fcntl = None  # type: ignore[assignment]  # every caller is behind a check for the platform
+from instrument.journal import lock, make_private_directory, open_private
 
 __all__ = ["AmbientSession", "new_session_id"]
 
@@ -50,14 +46,14 @@ class AmbientSession:
         self._log_dir = log_dir
         self._path = log_dir / "session.json"
         self._timeout_seconds = timeout_seconds
-        self._look_every_ns = int(min(LOOK_EVERY_SECONDS, timeout_seconds / 4) * 1e9)
+        self._look_every_seconds = min(LOOK_EVERY_SECONDS, timeout_seconds / 4)
         self._identity: SessionIdentity | None = None
         self._look_at_ns = 0
 
     def of_operation(self, now_ns: int) -> SessionIdentity:
         """Return the session of an operation that starts at `now_ns` (monotonic); keep it alive."""
         if self._identity is None or now_ns >= self._look_at_ns:
-            self._look_at_ns = now_ns + self._look_every_ns
+            self._look_at_ns = now_ns + int(self._look_every_seconds * 1e9)
             return self._find(refresh=True)
         return self._identity
 
@@ -72,65 +68,66 @@ class AmbientSession:
         return self._identity
 
     def _find(self, *, refresh: bool) -> SessionIdentity:
-        stored = None
-        try:
-            stored = self._stored_or_new(refresh=refresh)
-        except OSError as error:
-            if belongs_to_program(error):
-                raise
+        stored = self._living()
+        if stored is None or (refresh and _idle_seconds(stored) >= self._look_every_seconds):
+            stored = self._refreshed_or_new() or stored
         if stored is None:
             return self.provisional()
         if self._identity is None or self._identity.id != stored.session_id:
             self._identity = SessionIdentity(stored.session_id)
         return self._identity
 
-    def _stored_or_new(self, *, refresh: bool) -> Stored | None:
+    def _refreshed_or_new(self) -> Stored | None:
+        """Return what now stands in the file; `None` where it cannot be written or the lock had."""
         give_up_at = time.monotonic() + _LOCK_WITHIN_SECONDS
-        while True:
-            stored = self._living()
-            if stored is not None and not refresh:
-                return stored
-            with self._lock() as locked:
-                if locked:
-                    stored = self._living() or _new_stored()
-                    stored.last_activity = time.time()
-                    self._write(stored)
-            if stored is not None or time.monotonic() >= give_up_at:
-                return stored
-            time.sleep(random.uniform(0.0005, 0.002))
+        try:
+            while (stored := self._written() or self._living()) is None:
+                if time.monotonic() >= give_up_at:
+                    return None
+                time.sleep(random.uniform(0.0005, 0.002))
+        except OSError as error:
+            if belongs_to_program(error):
+                raise
+            return None
+        return stored
+
+    def _written(self) -> Stored | None:
+        with self._lock() as locked:
+            if not locked:
+                return None
+            stored = self._living() or _new_stored()
+            stored.last_activity = time.time()
+            self._write(stored)
+            return stored
 
     def _living(self) -> Stored | None:
         """Return what is stored, unless it is invalid or its time is over."""
         try:
             stored = msgspec.json.decode(self._path.read_bytes(), type=Stored, strict=False)
-        except (msgspec.MsgspecError, UnicodeError, FileNotFoundError, IsADirectoryError):
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
+            if belongs_to_program(error):
+                raise
             return None
-        idle_seconds = abs(time.time() - stored.last_activity)
-        alive = is_session_id(stored.session_id) and idle_seconds < self._timeout_seconds
+        alive = is_session_id(stored.session_id) and _idle_seconds(stored) < self._timeout_seconds
         return stored if alive else None
 
     def _write(self, stored: Stored) -> None:
         temporary = self._path.with_name(f"session.json.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, msgspec.json.encode(stored))
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, self._path)
+            _write_file(temporary, msgspec.json.encode(stored))
+            os.replace(temporary, self._path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
         """Try for `session.lock` once, without waiting; yield whether it is ours."""
         make_private_directory(self._log_dir)
-        path = self._log_dir / "session.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(self._log_dir / "session.lock", os.O_RDWR)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                locked = True
-            except BlockingIOError:
-                locked = False
-            yield locked
+            yield _is_taken(descriptor)
         finally:
             os.close(descriptor)
 
@@ -138,6 +135,28 @@ class AmbientSession:
 def new_session_id() -> str:
     """Return `session_<unix seconds>_<8 hex>`."""
     return f"session_{int(time.time())}_{os.urandom(4).hex()}"
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        lock(descriptor, exclusive=True)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _idle_seconds(stored: Stored) -> float:
+    # a clock that was set back must not keep a session alive for long
+    return abs(time.time() - stored.last_activity)
 
 
 def _new_stored() -> Stored:

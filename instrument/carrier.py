@@ -44,17 +44,18 @@ def to_headers(carried: Carried) -> dict[str, str]:
 
 
 def to_environment(carried: Carried, log_dir: str) -> dict[str, str]:
-    """Return the variables with which a child process joins the session."""
+    """Return the variables with which a child process joins the session.
+
+    All of them, always, so that none that this process was given itself shows through.
+    """
     headers = to_headers(carried)
-    variables = {
+    return {
         "INSTRUMENT_SESSION_ID": carried.session_id,
+        "INSTRUMENT_PARENT_ID": carried.parent_id or "",
         "INSTRUMENT_DIR": log_dir,
         "TRACEPARENT": headers["traceparent"],
         "BAGGAGE": headers["baggage"],
     }
-    if carried.parent_id:
-        variables["INSTRUMENT_PARENT_ID"] = carried.parent_id
-    return variables
 
 
 def from_environment(environment: Mapping[str, str]) -> Carried | None:

@@ -50,7 +50,8 @@ class Scope(Struct, eq=False, weakref=True):
     """A session as it is entered here, inside the running operation `parent`, if there is one.
 
     `parent_id` is the parent operation's id where the parent runs in another process. `outer` is
-    what was current before. `left` says that this is over, wherever it still stands.
+    what was current before. `left` says that this ended where it was not current, so that whoever
+    comes back to it passes it over.
     """
 
     session: SessionIdentity
@@ -66,13 +67,16 @@ scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 def leave(this: Scope) -> None:
     """Make current what was current before `this`, if `this` is current here.
 
-    In another context, or with something inside still open, only the mark is set: whoever comes
-    back to `this` passes it over.
+    Tasks that were started inside of `this` stay in it, and call after call comes back to it. In
+    another context, or with something inside still open, a mark is set instead.
     """
-    this.left = True
     if scope.get() is this:
         outer = this.outer
         scope.set(outer if outer is None or not outer.left else still_open(outer))
+        # or else a chain of tasks, each started by the one before, would hold all of them
+        this.outer = None
+    else:
+        this.left = True
 
 
 def still_open(found: Scope | None) -> Scope | None:

@@ -36,6 +36,7 @@ LOOK_EVERY_NS = 1_000_000_000
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 Report = Callable[[str, str], None]
+Clock = Callable[[], float]
 
 
 class Segment(Struct, frozen=True):
@@ -51,15 +52,26 @@ class Segment(Struct, frozen=True):
 class Journal:
     """Appends lines to the day's segment, and notices when that was deleted, moved or grew full.
 
-    `report(what, where)` hears of what went wrong; it may be called often.
+    `report(what, where)` hears of what went wrong, and may be called often; `grown(size)` hears,
+    at most once, that the log holds more than `max_bytes`. `clock` gives Unix seconds.
     """
 
-    def __init__(self, log_dir: Path, *, fsync: bool, max_bytes: int, report: Report) -> None:
-        self._log_dir = log_dir
+    def __init__(
+        self,
+        log_dir: Path,
+        *,
+        fsync: bool,
+        max_bytes: int,
+        report: Report,
+        grown: Callable[[int], None],
+        clock: Clock = time.time,
+    ) -> None:
         self._directory = log_dir / "journal"
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._report = report
+        self._grown = grown
+        self._clock = clock
         self._segment: Segment | None = None
         self._retired: list[Segment] = []
         self._torn = False
@@ -78,15 +90,16 @@ class Journal:
         segment = self._segment or self._open(now_ns)
         if segment is None:
             return False
-        if self._torn:
-            line = b"\n" + line
+        closes_torn = self._torn
+        data = b"\n" + line if closes_torn else line
         try:
-            written = os.write(segment.descriptor, line)
+            written = os.write(segment.descriptor, data)
         except OSError as error:
             return self._not_written(error, segment, line, now_ns)
-        if written != len(line):
+        if written != len(data):
             return self._cut_short(segment, written)
-        self._torn = False
+        if closes_torn:
+            self._torn = False
         if self._fsync:
             self._sync(segment)
         return True
@@ -109,6 +122,8 @@ class Journal:
             if self._segment is segment:
                 self._segment = None
             return self.append(line, now_ns)
+        # another process may have been cut short there, which a look at the file's end tells
+        self._look_at_ns = now_ns
         self._report(error.strerror or str(error), str(segment.path))
         return False
 
@@ -128,9 +143,9 @@ class Journal:
 
     def _look(self, now_ns: int) -> None:
         """Compare descriptor and path; take another segment where they part, or it is time to."""
-        for retired in self._retired:
-            _close(retired)
-        self._retired = []
+        retired, self._retired = self._retired, []
+        for each in retired:
+            _close(each)
         segment = self._segment
         if segment is None:
             return
@@ -143,7 +158,7 @@ class Journal:
         if not _is_open(segment) or found is None or not _is_same(segment, found):
             self._segment = None
             self._retired.append(segment)
-        elif found.st_size >= SEGMENT_BYTES or segment.day != _today():
+        elif found.st_size >= SEGMENT_BYTES or segment.day != self._today():
             self._open(now_ns)
         else:
             self._torn = self._torn or not _ends_whole(segment.descriptor, found.st_size)
@@ -167,7 +182,7 @@ class Journal:
 
     def _open_segment(self) -> Segment:
         make_private_directory(self._directory)
-        day = _today()
+        day = self._today()
         number = self._latest(day)
         while True:
             path = self._directory / f"{day}-{_host()}-{number:04d}.jsonl"
@@ -180,18 +195,21 @@ class Journal:
     def _latest(self, day: str) -> int:
         """Return the number of the segment to write to."""
         number, size, total = 1, 0, 0
-        for entry in os.scandir(self._directory):
-            name = _SEGMENT_NAME.fullmatch(entry.name)
-            if name is None:
-                continue
-            bytes_here = _entry_size(entry)
+        for path in segment_paths(self._directory.parent):
+            bytes_here = _file_size(path)
             total += bytes_here
-            if name.group(1) == day and name.group(2) == _host() and int(name.group(3)) >= number:
+            name = _SEGMENT_NAME.fullmatch(path.name)
+            if name is None or name.group(1) != day or name.group(2) != _host():
+                continue
+            if int(name.group(3)) >= number:
                 number, size = int(name.group(3)), bytes_here
         if total > self._max_bytes and not self._told_size:
             self._told_size = True
-            self._report(f"the log has grown to {total:,} bytes", str(self._log_dir))
+            self._grown(total)
         return number + 1 if size >= SEGMENT_BYTES else number
+
+    def _today(self) -> str:
+        return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
 
 
 class RunLock:
@@ -224,10 +242,10 @@ class RunLock:
 
     def __del__(self) -> None:
         with suppress(Exception):  # the interpreter may be half gone
-            self.forget()
+            self.release()
 
     def release(self) -> None:
-        """Remove the file: this process ends in good order."""
+        """Remove the file: what it stands for has ended in good order."""
         if self._segment is not None and _is_open(self._segment):
             self._path.unlink(missing_ok=True)
         self.forget()
@@ -238,7 +256,7 @@ class RunLock:
             os.utime(held.descriptor)
             return
         make_private_directory(self._path.parent)
-        before, self._segment = held, _open_locked(self._path, "", fcntl.LOCK_EX)
+        before, self._segment = held, _open_locked(self._path, "", exclusive=True)
         if before is not None:
             _close(before)
 
@@ -247,14 +265,14 @@ def is_alive(log_dir: Path, run: str) -> bool:
     """Tell whether the process that holds `run/<run>.lock` lives. Takes no lock that it keeps."""
     try:
         descriptor = os.open(log_dir / "run" / f"{run}.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if belongs_to_program(error):
+            raise
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, exclusive=False)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
     finally:
         os.close(descriptor)
     return False
@@ -264,62 +282,86 @@ def segment_paths(log_dir: Path) -> list[Path]:
     """Return the journal's segments in the order of their names; none where there is no journal."""
     try:
         names = os.listdir(log_dir / "journal")
-    except OSError:
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
         return []
     return [log_dir / "journal" / name for name in sorted(names) if name.endswith(".jsonl")]
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` and what is missing above it, for this user alone."""
+    """Make `path` and what is missing above it, for this user alone, whatever the umask."""
     missing = []
-    while not path.is_dir():
+    while not _is_directory(path):
         missing.append(path)
         if path == path.parent:
             break
         path = path.parent
     for place in reversed(missing):
         try:
-            place.mkdir(0o700)
+            os.mkdir(place, 0o700)
+            os.chmod(place, 0o700)
         except FileExistsError:
-            if not place.is_dir():
+            if not _is_directory(place):
                 raise
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file, made if it is missing, that this user can read and write whatever the umask."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) and mode & 0o600 != 0o600:
+            os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def lock(descriptor: int, *, exclusive: bool) -> None:
+    """Lock the file without waiting; on a file system without locks, do nothing.
+
+    Raises `BlockingIOError` where another descriptor's lock is in the way.
+    """
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
 
 
 def _open_shared(path: Path, day: str) -> Segment | None:
     """Open a segment under a shared lock; `None` where it is no file, or is being compacted."""
     try:
-        return _open_locked(path, day, fcntl.LOCK_SH)
+        return _open_locked(path, day, exclusive=False)
     except (BlockingIOError, IsADirectoryError):
         return None
 
 
-def _open_locked(path: Path, day: str, lock: int) -> Segment:
-    while True:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = _moved_up(os.open(path, flags, 0o600))
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
-            _lock(descriptor, lock)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        segment = Segment(descriptor, path, day, found.st_dev, found.st_ino)
+def _open_locked(path: Path, day: str, *, exclusive: bool) -> Segment:
+    for _ in range(_OPENED_AT_MOST):
+        segment = _open_once(path, day, exclusive=exclusive)
         if _is_there(segment):
-            return segment
+            break
         _close(segment)
+    return segment
 
 
-def _lock(descriptor: int, lock: int) -> None:
+def _open_once(path: Path, day: str, *, exclusive: bool) -> Segment:
+    descriptor = _moved_up(open_private(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK))
     try:
-        fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
-    except BlockingIOError:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
+        lock(descriptor, exclusive=exclusive)
+    except BaseException:
+        os.close(descriptor)
         raise
-    except OSError as error:
-        # a file system without locks: compaction has to find that out by itself
-        if belongs_to_program(error):
-            raise
+    return Segment(descriptor, path, day, found.st_dev, found.st_ino)
 
 
 def _moved_up(descriptor: int) -> int:
@@ -336,6 +378,8 @@ def _moved_up(descriptor: int) -> int:
 
 
 _HIGH = 8192
+# A file that is renamed away again and again, or has another inode at each look, must not hold us.
+_OPENED_AT_MOST = 8
 
 
 def _soft_limit() -> int:
@@ -380,17 +424,23 @@ def _ends_whole(descriptor: int, size: int) -> bool:
     return size == 0 or os.pread(descriptor, 1, size - 1) in (b"\n", b"")
 
 
-def _entry_size(entry: os.DirEntry[str]) -> int:
+def _file_size(path: Path) -> int:
     try:
-        return entry.stat().st_size
+        return os.stat(path).st_size
     except OSError as error:
         if belongs_to_program(error):
             raise
         return 0
 
 
-def _today() -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime())
+def _is_directory(path: Path) -> bool:
+    # not Path.is_dir, which would swallow a timeout that a signal handler raises
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+        return False
 
 
 def _host() -> str:

@@ -146,7 +146,7 @@ class UsageLog:
     def _ask(self, question: Callable[[Reading], _Answer]) -> _Answer:
         """Answer from one listing of the files; where one vanished meanwhile, from another."""
         for again in reversed(range(RELISTINGS)):
-            reading = Reading(self.paths)
+            reading = Reading(self.paths, may_vanish=not again)
             try:
                 answer = question(reading)
             except FileNotFoundError:

@@ -15,6 +15,8 @@ from typing import Any
 
 import wrapt
 
+from instrument import context
+from instrument.context import leave
 from instrument.running import RunningOperation, Site
 from instrument.usage import stream_for
 from instrument.wrappers import tapped
@@ -80,21 +82,27 @@ class FollowedManager(Followed):
 
     def __enter__(self) -> Any:
         operation = self._self_operation
-        operation.start()
+        operation.start(context.scope.get())
         try:
+            context.scope.set(operation)
             return self._self_enter(operation, self.__wrapped__.__enter__())
         except BaseException as error:
             operation.raised(error)
             raise
+        finally:
+            leave(operation)
 
     async def __aenter__(self) -> Any:
         operation = self._self_operation
-        operation.start()
+        operation.start(context.scope.get())
         try:
+            context.scope.set(operation)
             return self._self_enter(operation, await self.__wrapped__.__aenter__())
         except BaseException as error:
             operation.raised(error)
             raise
+        finally:
+            leave(operation)
 
 
 class FollowedIterator(Followed):
@@ -162,7 +170,11 @@ def _follow_entered(operation: RunningOperation, stream: Any) -> Any:
 def _ending(close: Callable[..., Any], operation: RunningOperation) -> Callable[..., Any]:
     @wraps(close)
     def closing(*args: Any, **kwargs: Any) -> Any:
-        result = close(*args, **kwargs)
+        try:
+            result = close(*args, **kwargs)
+        except BaseException:
+            operation.left_early()
+            raise
         if isawaitable(result):
             return _ending_later(result, operation)
         operation.left_early()

@@ -20,14 +20,14 @@ from typing import Any, cast
 from msgspec import Struct
 
 from instrument import _config, journal
-from instrument._clean import encode_anyway, encode_lines, jsonable, whole_text
+from instrument._clean import encode_anyway, encode_lines, jsonable, plain_text, whole_text
 from instrument._clock import new_id, reseed
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
 from instrument.carrier import from_environment
 from instrument.context import Scope, SessionIdentity, scope
-from instrument.errors import ConfigurationError, InstrumentWarning
+from instrument.errors import InstrumentWarning
 from instrument.journal import Journal, RunLock, make_private_directory
 
 __all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder"]
@@ -62,9 +62,9 @@ class Recorder:
             fsync=settings.durability == "fsync",
             max_bytes=settings.max_bytes,
             report=self._report,
+            grown=self._grown,
         )
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
-        self._removed_at_exit = False
         self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
         self._ambient_scope = Scope(SessionIdentity(""))
         self._inherited = _inherited(self)
@@ -100,16 +100,13 @@ class Recorder:
     def hold_run_lock(self) -> str:
         """See to it that others can tell that this process lives; return the lock's name."""
         self._run_lock.hold(perf_counter_ns())
-        if not self._removed_at_exit:
-            self._removed_at_exit = True
-            atexit.register(self._run_lock.release)
         return self._run_lock.run
 
     def call(self, what: str, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Return what the user's callback returns, or `FAILED`; calls in it are not tracked."""
         before = scope.get()
-        scope.set(PASSING)
         try:
+            scope.set(PASSING)
             return callback(*arguments)
         except Exception as error:  # the callback's failure must not become its caller's
             if belongs_to_program(error, in_callback=True):
@@ -129,10 +126,10 @@ class Recorder:
         if not message or message is FAILED or not self.settings.error_messages:
             return None
         if self.settings.redact is not None:
-            message = self.call("redact=", self.settings.redact, "error_message", message)
+            message = self.call("redact=", _as_text, self.settings.redact, message)
         if message is None or message is FAILED:
             return None
-        return whole_text(str(message)[:_MESSAGE_CHARACTERS])
+        return whole_text(message[:_MESSAGE_CHARACTERS])
 
     def not_read(self, error: Exception, what: str) -> None:
         """Let go of what a result says, which could not be read; say so once."""
@@ -157,8 +154,8 @@ class Recorder:
             return
         _warned.add(once)
         before = scope.get()
-        scope.set(PASSING)
         try:
+            scope.set(PASSING)
             warnings.warn(message, InstrumentWarning, stacklevel=3)
         except Exception as error:  # -W error, or a showwarning of the program that fails
             if belongs_to_program(error, in_callback=True):
@@ -172,12 +169,17 @@ class Recorder:
         self._journal.forget()
         self._run_lock.forget()
 
+    def release(self) -> None:
+        """Take the sign of life away: this process ends in good order."""
+        self._run_lock.release()
+
     def _cleaned(self, metadata: dict[str, Any]) -> dict[str, Any]:
         if self.settings.redact is None:
             return cast("dict[str, Any]", jsonable(dict(metadata)))
         redact = self.settings.redact
         redacted = {
-            name: self.call("redact=", redact, name, value) for name, value in metadata.items()
+            name: self.call("redact=", redact, name, value)
+            for name, value in metadata.copy().items()
         }
         kept = {
             name: value
@@ -192,7 +194,17 @@ class Recorder:
         return self._ambient_scope
 
     def _report(self, what: str, where: str) -> None:
-        self.warn(f"{what} {where}", f"cannot write to {where}: {what}; {_CURE}")
+        self.warn(
+            f"{what} {self.settings.log_dir}", f"cannot write to {where}: {what}; {_CURE}"
+        )
+
+    def _grown(self, size: int) -> None:
+        log_dir = self.settings.log_dir
+        self.warn(
+            f"size of {log_dir}",
+            f"the log in {log_dir} has grown to {size:,} bytes; recording goes on. Move old "
+            "segments away, or allow more with configure(max_bytes=...)",
+        )
 
     def _use_fallback(self, log_dir: Path) -> None:
         try:
@@ -228,15 +240,13 @@ def _activate() -> Recorder:
     global _recorder, _prepared
     if not _prepared:
         _prepared = True
+        # a fork before this left the processes with one series of ids
+        reseed()
         os.register_at_fork(after_in_child=_forget_in_child)
-    try:
-        settings = _config.settings()
-    except ConfigurationError as error:
-        settings = _config.settings(ignore_environment=True)
-        _recorder = Recorder(settings)
-        _recorder.warn(str(error), f"{error}; the default is used")
-        return _recorder
-    _recorder = made = Recorder(settings)
+        atexit.register(_release_at_exit)
+    _recorder = made = Recorder(_config.settings())
+    for complaint in made.settings.complaints:
+        made.warn(complaint, f"{complaint}; the default is used")
     return made
 
 
@@ -246,11 +256,23 @@ def _retire() -> None:
     _recorder = None
 
 
+def _release_at_exit() -> None:
+    for each in list(_living):
+        each.release()
+
+
 def _forget_in_child() -> None:
+    global _lost
+    _lost = 0
     reseed()
     for each in list(_living):
         each.forget()
     _retire()
+
+
+def _as_text(redact: Callable[[str, Any], Any], message: str) -> str | None:
+    redacted = redact("error_message", message)
+    return None if redacted is None else plain_text(redacted)
 
 
 def _inherited(active: Recorder) -> Scope | None:

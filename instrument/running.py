@@ -7,11 +7,19 @@ from time import perf_counter_ns, time_ns
 from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from instrument._clean import copied, jsonable, shown, shown_error
 from instrument._clock import format_timestamp, new_id
 from instrument._counts import are_plausible, impossible, plus, tokens_of, without
+from instrument._said import (
+    as_reading,
+    by_caller,
+    is_cancellation,
+    judged,
+    kind_name,
+    reconciled,
+    truth,
+)
 from instrument.context import Scope, scope
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
 from instrument.recorder import FAILED, PASSING, Recorder, recorder
@@ -21,7 +29,6 @@ from instrument.usage.reading import Merge, Reader, Reading, Readings
 __all__ = ["Following", "RunningOperation", "Site", "begin", "current_operation"]
 
 SLOW_NS = 100_000_000
-_MESSAGE_CHARACTERS = 500
 _CLAIMS_KEPT = 10_000
 _NOTED_NOTHING: dict[str, Any] = {}
 
@@ -66,11 +73,14 @@ class Site(Struct, eq=False):
 class Following(Struct, eq=False):
     """What is known of a result that is still being produced, step by step.
 
-    `open` holds one token until the end, which is taken once, whichever thread ends it.
+    `open` holds one token until the end, which is taken once, whichever thread ends it. `latest`
+    stands for a response without an id. `is_tap` says that nobody sees the return value.
     """
 
     merge: Merge
     open: list[bool]
+    latest: Any = None
+    is_tap: bool = False
     active_ns: int = 0
     chunks: int = 0
     first_chunk_ns: int | None = None
@@ -92,6 +102,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
     noted: dict[str, Any] | None = None
     model: str | None = None
     given: Reading | None = None
+    added: Reading | None = None
     failure: str | None = None
     following: Following | None = None
     announced: bool = False
@@ -123,12 +134,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
         `output_tokens` includes reasoning, `cost_usd` is in US dollars. Impossible counts are
         dropped and named in the record's metadata. Raises `TypeError` for an unknown field.
         """
-        self.given = _by_caller(usage, fields)
+        self.given, self.added = by_caller(usage, fields), None
 
     def add_usage(self, usage: Usage | None = None, /, **fields: Unpack[UsageFields]) -> None:
-        """Add to what `set_usage` and `add_usage` said before; takes the same."""
-        added = _by_caller(usage, fields)
-        self.given = added if self.given is None else plus(self.given, added)
+        """Add to what `set_usage` said, else to what the result says; takes the same."""
+        more = by_caller(usage, fields)
+        self.added = more if self.added is None else plus(self.added, more)
 
     def fail(self, reason: str) -> None:
         """Make the outcome `error`, with `error_type` `failed` and `reason` as its message."""
@@ -153,9 +164,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.done or self.recorder.closed:
             return
         try:
+            verdict = self._what_happened(error)
             following = self.following
-            reading = None if following is None else self._merged(following)
-            self._end(now_ns, reading, None, self._what_happened(error))
+            if following is None:
+                self._end(now_ns, None, None, verdict)
+            else:
+                self._end(now_ns, self._merged(following), following.latest, verdict)
         except Exception as ours:
             self.recorder.failed(ours)
 
@@ -169,12 +183,13 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if following is None or self.done:
             return
         following.chunks += 1
+        following.latest = chunk
         if following.first_chunk_ns is None:
             following.first_chunk_ns = perf_counter_ns()
         try:
             following.merge.add(chunk)
         except Exception as error:  # a chunk that cannot be looked at must not cost the record
-            self.recorder.not_read(error, type(chunk).__qualname__)
+            self.recorder.not_read(error, kind_name(type(chunk)))
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
@@ -185,10 +200,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
         try:
             for returned in value:
                 following.merge.add(returned)
+                following.latest = following.latest if returned is None else returned
             reading = self._merged(following)
-            if self.site.asks:
-                reading = self._asked(value[0] if value else reading, reading)
-            self._end(now_ns, reading, None)
+            if self.site.asks and not following.is_tap:
+                reading = self._asked(value[0] if value else reading or Reading(), reading)
+            self._end(now_ns, reading, following.latest)
         except Exception as error:
             self.recorder.failed(error)
 
@@ -215,39 +231,56 @@ class RunningOperation(Scope, eq=False, weakref=True):
             self.announced = False
             self.recorder.write(VoidLine(self.id), perf_counter_ns())
 
-    def start(self) -> None:
-        """Begin anew, at the first step of what the call returned."""
-        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
-        if self.site.slow:
-            _announce(self)
+    def start(self, outer: Scope | None) -> None:
+        """Begin anew, inside of what is current at the first step of what the call returned."""
+        try:
+            self._move(outer)
+            self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+            if self.site.slow:
+                self.announce()
+        except Exception as error:
+            self.recorder.failed(error)
+
+    def _move(self, outer: Scope | None) -> None:
+        self.left, self.outer = False, outer
+        if outer is not PASSING:
+            around = self.recorder.outermost(perf_counter_ns()) if outer is None else outer
+            parent = around if isinstance(around, RunningOperation) else around.parent
+            self.session = around.session
+            self.parent_id = around.parent_id if parent is None else parent.id
+            self.parent = _running(parent)
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
             return read(result)
         except Exception as error:  # a result that cannot be looked at must not cost the record
-            self.recorder.not_read(error, type(result).__qualname__)
+            self.recorder.not_read(error, kind_name(type(result)))
             return None
 
     def _merged(self, following: Following) -> Reading | None:
-        return self._read(lambda merge: merge.reading(), following.merge)
+        reading = self._read(lambda merge: merge.reading(), following.merge)
+        if self.site.asks and following.is_tap:
+            return self._asked(reading or Reading(), reading)
+        return reading
 
     def _asked(self, result: Any, reading: Reading | None) -> Reading | None:
         """Return the reading as the decorator's own `usage=` and `success=` have it."""
         site, call = self.site, self.recorder.call
         if site.usage is not None:
-            said = call("usage=", _as_reading, site.usage, result)
-            reading = _reconciled(reading, None if said is FAILED else said)
+            said = call("usage=", as_reading, site.usage, result)
+            reading = reconciled(reading, None if said is FAILED else said)
         if site.success is not None:
-            succeeded = call("success=", _truth, site.success, result)
+            succeeded = call("success=", truth, site.success, result)
             if succeeded is not FAILED:
-                reading = _judged(reading, succeeded=succeeded)
+                reading = judged(reading, succeeded=succeeded)
         return reading
 
     def _what_happened(self, error: BaseException) -> Reading:
-        if isinstance(error, GeneratorExit):
+        kind = type(error)
+        if issubclass(kind, GeneratorExit):
             return Reading(outcome="partial")
-        name = type(error).__qualname__
-        if _is_cancellation(error):
+        name = kind_name(kind)
+        if is_cancellation(kind):
             return Reading(outcome="cancelled", error_type=name)
         message = self.recorder.call("an exception's message", shown_error, error)
         return Reading(outcome="error", error_type=name, error_message=message)
@@ -279,7 +312,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
             pid=active.pid,
         )
         if self.given is not None:
-            reading = _reconciled(reading, self.given)
+            reading = reconciled(reading, self.given)
+        if reading is None and self.added is not None:
+            reading = Reading()
         if reading is not None:
             self._put_reading(line, reading, result)
         if self.failure is not None and verdict is None:
@@ -305,13 +340,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         owner = self._owner(reading, result)
         if owner is not None:
             line.usage_operation_id = owner
-            return
-        if reading.__class__ is Readings:
+            if self.added is None:
+                return
+            reading = Reading()
+        elif reading.__class__ is Readings:
             reading = self._unclaimed(reading, line)
+        if self.added is not None:
+            reading = plus(reading, self.added)
         if not are_plausible(reading):
             dropped = impossible(reading)
-            line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
-            reading = without(reading, dropped)
+            if dropped:
+                line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
+                reading = without(reading, dropped)
         line.tokens = tokens_of(reading)
         line.input_tokens = reading.input_tokens
         line.output_tokens = reading.output_tokens
@@ -343,7 +383,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def _unclaimed(self, readings: Readings, line: OperationLine) -> Reading:
         """Return the sum of what no operation inside has counted already."""
-        owners = [self._owner(part, None) for part in readings.parts]
+        owners = [
+            None if part.response_id is None else self._owner(part, None) for part in readings.parts
+        ]
         ours = [part for part, owner in zip(readings.parts, owners, strict=True) if owner is None]
         if len(ours) == len(owners):
             return readings
@@ -362,11 +404,12 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
     try:
         around = active.outermost(perf_counter_ns()) if outer is None else outer
         parent = around if around.__class__ is RunningOperation else around.parent
+        parent_id = around.parent_id if parent is None else parent.id
         operation = RunningOperation(
             around.session,
             outer,
-            parent,
-            around.parent_id if parent is None else parent.id,
+            parent if parent is None or not parent.done else _running(parent),
+            parent_id,
             False,
             site,
             active,
@@ -403,6 +446,13 @@ def _announce(operation: RunningOperation) -> None:
         operation.recorder.failed(error)
 
 
+def _running(parent: RunningOperation | None) -> RunningOperation | None:
+    """Return the nearest that has not ended yet: those before it are linked to by id alone."""
+    while parent is not None and parent.done:
+        parent = parent.parent
+    return parent
+
+
 def _claim(claims: dict[Any, Any], key: str | None, result: Any, owner: str) -> None:
     if key is None:
         claims[None] = (result, owner)
@@ -431,70 +481,3 @@ def _put_steps(line: OperationLine, following: Following, begun_ns: int) -> None
     line.chunks = following.chunks
     if following.first_chunk_ns is not None:
         line.first_chunk_seconds = (following.first_chunk_ns - begun_ns) / 1e9
-
-
-def _reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
-    """Return `reading` with the counts and the cost that the caller says in their place."""
-    if reading is None:
-        return said
-    said = said or Reading()
-    return replace(
-        said,
-        model=said.model or reading.model,
-        response_id=said.response_id or reading.response_id,
-        provider=reading.provider,
-        kind=reading.kind,
-        outcome=reading.outcome,
-        error_type=reading.error_type,
-        error_message=reading.error_message,
-    )
-
-
-def _judged(reading: Reading | None, *, succeeded: bool) -> Reading | None:
-    if succeeded and reading is None:
-        return None
-    return replace(
-        reading or Reading(),
-        outcome=None if succeeded else "error",
-        error_type=None if succeeded else "unsuccessful",
-        error_message=None,
-    )
-
-
-def _truth(judge: Callable[[Any], Any], result: Any) -> bool:
-    return bool(judge(result))
-
-
-def _as_reading(ask: Callable[[Any], Any], result: Any) -> Reading | None:
-    said = ask(result)
-    if said is None:
-        return None
-    if isinstance(said, Usage):
-        return _by_caller(said, {})
-    if isinstance(said, Mapping):
-        return _by_caller(None, said)
-    if isinstance(said, int):
-        return Reading(total_tokens=said)
-    raise TypeError(f"usage= returned {shown(said)}: use a Usage, an int, a mapping or None")
-
-
-def _by_caller(usage: Usage | None, fields: Any) -> Reading:
-    if usage is not None and fields:
-        raise TypeError("give a Usage or its fields, not both")
-    if usage is None:
-        said = Usage(**fields)
-    elif isinstance(usage, Usage):
-        said = usage
-    else:
-        raise TypeError(f"{shown(usage)}: use a Usage, or its fields as keywords")
-    known = {name: getattr(said, name) for name in Usage.__struct_fields__}
-    return Reading(**known, cost_source=None if said.cost_usd is None else "caller")
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    names = ("CancelledError", "Cancelled")
-    homes = ("asyncio", "concurrent", "trio")
-    return any(
-        kind.__name__ in names and kind.__module__.partition(".")[0] in homes
-        for kind in type(error).__mro__
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -122,7 +123,16 @@ class Session(SessionIdentity):
         while root is not None and root.parent is not None:
             root = root.parent
         trace_id = self.trace_id or carrier.trace_id_of(root.id if root is not None else self.id)
-        return Carried(self.id, parent.id if parent is not None else None, trace_id)
+        return Carried(self.id, self._parent_id(found) if parent is None else parent.id, trace_id)
+
+    def _parent_id(self, found: Scope | None) -> str | None:
+        """Return the operation in another process that all of this is inside of."""
+        if found is not None:
+            return found.parent_id
+        inherited = _inherited()
+        if inherited is None or inherited.session_id not in (self.id, self.parent_id):
+            return None
+        return inherited.parent_id
 
     def _is_entry(self, found: Scope) -> bool:
         return found.session is self and not isinstance(found, RunningOperation)
@@ -155,12 +165,12 @@ def session(
         raise ConfigurationError("session id", id, _ALPHABET)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationTypeError("session metadata", metadata, "a mapping with text as keys")
-    around = scope.get()
-    parent_id = around.session.id if around is not None and around is not PASSING else None
+    parent_id, trace_id = _around()
     return Session(
         id or new_session_id(),
         name,
         parent_id if parent_id != id else None,
+        trace_id=trace_id,
         metadata=copied(dict(metadata or {})),
         given_id=id,
     )
@@ -177,9 +187,26 @@ def current_session() -> Session:
     return Session(found.id, found.name, found.parent_id, trace_id=found.trace_id)
 
 
+def _around() -> tuple[str | None, str | None]:
+    """Return the id of the session that is around here, and its trace id."""
+    found = scope.get()
+    if found is not None and found is not PASSING:
+        return found.session.id, found.session.trace_id
+    inherited = _inherited()
+    return (None, None) if inherited is None else (inherited.session_id, inherited.trace_id)
+
+
+def _inherited() -> Carried | None:
+    try:
+        return carrier.from_environment(os.environ)
+    except ValueError:  # the recorder warns of it
+        return None
+
+
 def _entry(entered: Session, outer: Scope | None) -> Scope:
     if outer is None:
-        return Scope(entered)
+        inherited = _inherited()
+        return Scope(entered, parent_id=None if inherited is None else inherited.parent_id)
     parent = outer if isinstance(outer, RunningOperation) else outer.parent
     return Scope(entered, outer, parent, None if parent is not None else outer.parent_id)
 

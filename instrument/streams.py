@@ -13,6 +13,7 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+from instrument._said import kind_name
 from instrument.context import Scope
 from instrument.running import RunningOperation
 from instrument.usage import Reader, reader_for, stream_for
@@ -37,7 +38,10 @@ _not_started: set[weakref.ref[Any]] = set()
 def give_back(operation: RunningOperation, result: Any) -> Any:
     """End the operation with `result` and return it, or what follows it to its end."""
     kind = type(result)
-    follow, read = _PLANS.get(kind) or _plan(_PLANS, kind)
+    try:
+        follow, read = _PLANS.get(kind) or _plan(_PLANS, kind)
+    except Exception as error:  # a class of classes that does not even let itself be looked up
+        follow, read = _unread(operation, kind, error)
     if follow is not None:
         return _followed(follow, operation, result)
     operation.returned(result, read)
@@ -47,7 +51,10 @@ def give_back(operation: RunningOperation, result: Any) -> Any:
 def give_back_stream(operation: RunningOperation, result: Any) -> Any:
     """The same, with any iterator followed."""
     kind = type(result)
-    follow, read = _STREAM_PLANS.get(kind) or _plan(_STREAM_PLANS, kind)
+    try:
+        follow, read = _STREAM_PLANS.get(kind) or _plan(_STREAM_PLANS, kind)
+    except Exception as error:  # as above
+        follow, read = _unread(operation, kind, error)
     if follow is not None:
         return _followed(follow, operation, result)
     operation.returned(result, read)
@@ -63,12 +70,17 @@ def _followed(follow: Follow, operation: RunningOperation, result: Any) -> Any:
         return result
 
 
+def _unread(operation: RunningOperation, kind: type, error: Exception) -> Plan:
+    operation.recorder.not_read(error, kind_name(kind))
+    return (None, None)
+
+
 def _plan(plans: dict[type, Plan], kind: type) -> Plan:
     follow = _native_follow(kind) or _sdk_follow(kind)
     if follow is None and plans is _STREAM_PLANS:
         follow = _iterator_follow(kind)
     plan = (follow, None if follow is not None else reader_for(kind))
-    if getattr(kind, "followed_by_instrument", False):
+    if getattr(kind, "followed_by_instrument", False) is True:
         return plan  # a class for this one object
     if len(plans) >= _PLANS_KEPT:
         plans.clear()
@@ -91,7 +103,7 @@ def _native_follow(kind: type) -> Follow | None:
 
 
 def _sdk_follow(kind: type) -> Follow | None:
-    if getattr(kind, "followed_by_instrument", False):
+    if getattr(kind, "followed_by_instrument", False) is True:
         return _follow_again
     stream = stream_for(kind)
     if stream is None:
@@ -137,7 +149,10 @@ def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
 
 
 def _follow_future(operation: RunningOperation, result: Any) -> Any:
-    result.add_done_callback(partial(_future_done, operation))
+    if result.done():  # its event loop may be closed, and call nothing back
+        _future_done(operation, result)
+    else:
+        result.add_done_callback(partial(_future_done, operation))
     return result
 
 
@@ -147,7 +162,11 @@ def _future_done(operation: RunningOperation, future: Any) -> None:
         operation.raised(error)
         return
     value = future.result()
-    operation.returned(value, reader_for(type(value)))
+    try:
+        read = reader_for(type(value))
+    except Exception as broken:  # as in give_back
+        _, read = _unread(operation, type(value), broken)
+    operation.returned(value, read)
 
 
 def _error_of(future: Any) -> BaseException | None:
@@ -166,10 +185,7 @@ def _named(follower: Any, result: Any) -> Any:
 
 
 def _start(operation: RunningOperation, outer: Scope | None) -> RunningOperation:
-    """Begin the operation at the first step of what it returned, in the context of that step."""
-    operation.left = False
-    operation.outer = outer
-    operation.start()
+    operation.start(outer)
     return operation
 
 

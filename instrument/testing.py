@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,23 +21,24 @@ __all__ = ["CapturedOperations", "capture"]
 class CapturedOperations(Sequence[Operation]):
     """The operations finished since `capture()`, in start order: a sequence that grows.
 
-    `log` is the captured log, for everything else that can be asked of one.
+    `log` is the captured log, for everything else that can be asked of one. It lives as long as
+    this object, after the block too.
     """
 
     def __init__(self, log_dir: Path) -> None:
         self.log = UsageLog(log_dir)
         self.log_dir = log_dir
-        self._kept: list[Operation] | None = None
+        weakref.finalize(self, _remove, log_dir, os.getpid())
 
     @overload
     def __getitem__(self, index: int) -> Operation: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Operation]: ...
     def __getitem__(self, index: int | slice) -> Operation | Sequence[Operation]:
-        return self._operations()[index]
+        return self.log.operations()[index]
 
     def __len__(self) -> int:
-        return len(self._operations())
+        return len(self.log.operations())
 
     def __eq__(self, other: object) -> bool:
         return list(self) == other if isinstance(other, list) else self is other
@@ -49,13 +51,6 @@ class CapturedOperations(Sequence[Operation]):
     def stats(self, session_id: str) -> SessionStats:
         """Return what the captured operations of a session come to."""
         return self.log.stats(session_id)
-
-    def keep(self) -> None:
-        """Take the operations into memory, for the time after the log is gone."""
-        self._kept = self._operations()
-
-    def _operations(self) -> list[Operation]:
-        return self.log.operations() if self._kept is None else self._kept
 
 
 @contextmanager
@@ -74,7 +69,10 @@ def capture(**settings: Any) -> Iterator[CapturedOperations]:
             yield captured
     finally:
         _put_back("INSTRUMENT_DIR", before)
-        captured.keep()
+
+
+def _remove(log_dir: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not in a fork, which may end before we do
         shutil.rmtree(log_dir, ignore_errors=True)
 
 

@@ -13,8 +13,9 @@ from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from instrument._clean import copied
+from instrument._clock import new_id
 from instrument._config import disabled_by_environment
-from instrument.context import SessionIdentity, enclosing, leave, scope
+from instrument.context import enclosing, leave, scope
 from instrument.errors import (
     ConfigurationError,
     ConfigurationTypeError,
@@ -22,7 +23,7 @@ from instrument.errors import (
     reject_unknown,
 )
 from instrument.operation import Usage
-from instrument.recorder import recorder
+from instrument.recorder import PASSING, recorder
 from instrument.running import RunningOperation, Site, begin
 from instrument.streams import give_back, give_back_stream
 from instrument.wrappers import (
@@ -42,7 +43,6 @@ _TRACKED_ACCEPTS = "service, operation, model, usage, success, metadata or strea
 _TRACK_ACCEPTS = "service, model or metadata"
 _CALLABLE = "a function, method, class, partial or other callable"
 _BLOCK_SITES_KEPT = 4096
-_NOWHERE = SessionIdentity("")
 
 _sites: weakref.WeakKeyDictionary[Any, Site] = weakref.WeakKeyDictionary()
 _block_sites: dict[tuple[str, str], Site] = {}
@@ -291,13 +291,9 @@ def _block_site(service: str, operation: str) -> Site:
 def _unrecorded(site: Site) -> RunningOperation:
     """Return an operation on which everything works and that leaves no record."""
     around = scope.get()
-    return RunningOperation(
-        around.session if around is not None else _NOWHERE,
-        around,
-        site=site,
-        recorder=recorder(),
-        done=True,
-    )
+    if around is None or around is PASSING:
+        around = recorder().peek()
+    return RunningOperation(around.session, site=site, recorder=recorder(), id=new_id(), done=True)
 
 
 def _is_supported() -> bool:
@@ -352,4 +348,5 @@ def _metadata(value: Any) -> dict[str, Any] | None:
     for key in value:
         if not isinstance(key, str):
             raise ConfigurationTypeError("metadata key", key, "text")
-    return dict(value)
+    copy: dict[str, Any] = copied(dict(value))
+    return copy

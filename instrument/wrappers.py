@@ -210,6 +210,7 @@ class OperationSteps(EntersEachStep):
         self._operation = operation
         self._following = operation.following = Following(new_merge(), [True])
         self._resumed_ns = 0
+        operation.left = False  # a call that returns a stream is over, and the stream is not
 
     def enter(self) -> None:
         super().enter()
@@ -223,12 +224,25 @@ class OperationSteps(EntersEachStep):
         self._operation.yielded(chunk)
 
     def returned(self, *value: Any) -> None:
-        self._operation.left = True
         self._operation.exhausted(*value)
+        self._operation.outer = None
 
     def raised(self, error: BaseException) -> None:
-        self._operation.left = True
         self._operation.raised(error)
+        self._operation.outer = None
+
+
+class TapSteps(OperationSteps):
+    """The same for the tap on a stream, whose return value is nobody's."""
+
+    __slots__ = ()
+
+    def __init__(self, operation: RunningOperation) -> None:
+        super().__init__(operation)
+        self._following.is_tap = True
+
+    def returned(self, *value: Any) -> None:
+        super().returned()
 
 
 def steps_of(open_: Open) -> Steps:
@@ -305,15 +319,15 @@ def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any
     When it is dropped before its end, by the garbage collector or the end of the process, the
     operation ends as left early.
     """
-    begun: Callable[[Scope | None], RunningOperation] = lambda outer: operation  # noqa: E731 - typed
+    steps = partial(TapSteps, operation)
     if is_async:
         plain: Any = (
             iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)
         )
-        tap: Any = async_generator_wrapper(lambda: plain, partial(steps_of, begun))()
+        tap: Any = async_generator_wrapper(lambda: plain, steps)()
     else:
         plain = iterator if isinstance(iterator, GeneratorType) else _items(iterator)
-        tap = generator_wrapper(lambda: plain, partial(steps_of, begun))()
+        tap = generator_wrapper(lambda: plain, steps)()
     weakref.finalize(tap, operation.left_early)
     return tap
 

@@ -21,7 +21,7 @@ LAYERS = {
     "words": "errors semconv",
     "values": "operation _clock",
     "parts": "_guard _clean _config context carrier usage _counts pricing journal ambient",
-    "writing": "recorder running",
+    "writing": "recorder _said running",
     "reading": "archive _lines _scan _begun _stats _gather _sql log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",

@@ -210,6 +210,8 @@ def test_bytes_inserted_anywhere_harm_their_own_line_at_most(place: int, inserte
 @given(st.integers(0, len(WHOLE)))
 def test_every_torn_prefix_glued_to_a_whole_line_leaves_it_readable(cut: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        write(Path(directory), encoded(operation(6))[:cut].rstrip(b"\n"), operation(7), name=SEGMENT)
+        write(
+            Path(directory), encoded(operation(6))[:cut].rstrip(b"\n"), operation(7), name=SEGMENT
+        )
         found = {each.operation_id for each in UsageLog(directory).operations(session="work")}
     assert f"{7:016x}" in found

@@ -28,8 +28,9 @@ def test_every_key_comes_back_under_its_own_name(tmp_path: Path) -> None:
     write(
         tmp_path,
         operation(
-            1, tokens=9, input_tokens=7, output_tokens=2, model="m", kind="chat", metadata={"a": [1]},
-            cost_usd=0.5, cost_source="provider", response_id="r", pid=3, colour="red",
+            1, tokens=9, input_tokens=7, output_tokens=2, model="m", kind="chat",
+            metadata={"a": [1]}, cost_usd=0.5, cost_source="provider", response_id="r",
+            pid=3, colour="red",
         ),
     )  # fmt: skip
     assert UsageLog(tmp_path).operations() == [
@@ -137,7 +138,8 @@ def test_lines_of_the_original_format_are_read_beside_the_journal(tmp_path: Path
     )
     (tmp_path / "qwen.jsonl").write_text(
         '{"timestamp": "2026-11-20T11:30:00", "session_id": "work", "service": "qwen", '
-        '"operation": "naive", "tokens": 6, "success": true, "duration_seconds": 2, "metadata": {}}\n'
+        '"operation": "naive", "tokens": 6, "success": true, "duration_seconds": 2, '
+        '"metadata": {}}\n'
     )
     found = UsageLog(tmp_path).operations(session="work")
     assert [(each.operation, each.timestamp.hour, each.timestamp.minute) for each in found] == [
@@ -209,4 +211,6 @@ def test_sessions_equal_the_stats_of_each_without_its_children(tmp_path: Path) -
     write(tmp_path, *[operation(n, session_id=f"s{n % 9}") for n in range(40)])
     write(tmp_path, entered("s3", parent_session_id="s1"), name="2026-11-21-host-0001.jsonl")
     log = UsageLog(tmp_path)
-    assert log.sessions() == [log.stats(f"s{n}", children=False) for n in (3, 2, 1, 0, 8, 7, 6, 5, 4)]
+    assert log.sessions() == [
+        log.stats(f"s{n}", children=False) for n in (3, 2, 1, 0, 8, 7, 6, 5, 4)
+    ]

@@ -22,7 +22,9 @@ def test_a_session_sums_up_in_every_figure(tmp_path: Path) -> None:
     write(
         tmp_path,
         entered("work", session_name="nightly", parent_session_id="week"),
-        operation(0, input_tokens=7, output_tokens=3, cache_read_tokens=2, cost_usd=0.25, model="a"),
+        operation(
+            0, input_tokens=7, output_tokens=3, cache_read_tokens=2, cost_usd=0.25, model="a"
+        ),
         operation(1, success=False, error_type="RateLimit", tokens=None, duration_seconds=3.0),
         operation(2, success=False, outcome="cancelled", tokens=None, service="qwen"),
         operation(3, outcome="partial", model="b", duration_seconds=5.0),

@@ -31,6 +31,7 @@ def propagate(fn: F) -> F:
     bound: Any = Bound(fn)
     current = scope.get()
     bound.bind(
+        fn,
         None if current is None else _around(current),
         None if _has_steps(fn) else bind_to_context(fn),
     )
@@ -40,12 +41,15 @@ def propagate(fn: F) -> F:
 class Bound(partial):  # type: ignore[type-arg]  # of whatever fn returns
     """A partial of nothing, so that `inspect` sees the kind of the function inside."""
 
-    def bind(self, around: Scope | None, run: Callable[..., Any] | None) -> None:
-        """Run by `run`, or else inside of `around`; `around` is what pickles."""
-        update_wrapper(self, self.func)
+    def bind(
+        self, fn: Callable[..., Any], around: Scope | None, run: Callable[..., Any] | None
+    ) -> None:
+        """Run `fn` by `run`, or else inside of `around`; `fn` and `around` are what pickles."""
+        update_wrapper(self, fn)
+        self._fn = fn  # of a partial, `func` would be the function inside
         self._around = around
         if run is None:
-            run = self.func if around is None else in_scope(self.func, self._enter)
+            run = fn if around is None else in_scope(fn, self._enter)
         self._run = run
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -54,10 +58,10 @@ class Bound(partial):  # type: ignore[type-arg]  # of whatever fn returns
     def __reduce__(self) -> Any:
         around = self._around
         if around is None:
-            return _rebound, (self.func, None, None)
+            return _rebound, (self._fn, None, None)
         session = around.session
         identity = (session.id, session.name, session.parent_id, session.trace_id)
-        return _rebound, (self.func, identity, around.parent_id)
+        return _rebound, (self._fn, identity, around.parent_id)
 
     def _enter(self, outer: Scope | None) -> Scope:
         around = self._around
@@ -70,7 +74,7 @@ def _rebound(
 ) -> Bound:
     bound = Bound(fn)
     around = None if identity is None else Scope(SessionIdentity(*identity), parent_id=parent_id)
-    bound.bind(around, None)
+    bound.bind(fn, around, None)
     return bound
 
 

@@ -1,0 +1,14 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is warned about once in a process is warned about in this test."""
+    monkeypatch.setattr("instrument.recorder._warned", set())
+    yield
