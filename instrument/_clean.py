@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from typing import Any
 
 import msgspec
@@ -12,10 +13,19 @@ from msgspec.structs import asdict
 
 from instrument._guard import belongs_to_program
 
-__all__ = ["copied", "encode_anyway", "encode_lines", "jsonable", "shown_error", "whole_text"]
+__all__ = [
+    "copied",
+    "encode_anyway",
+    "encode_lines",
+    "jsonable",
+    "plain_text",
+    "shown_error",
+    "whole_text",
+]
 
 REPR_CHARACTERS = 200
 _DEPTH = 32
+_CONTAINERS = 10_000
 _INT_BITS = 63
 _SURROGATES = re.compile("[\ud800-\udfff]")
 encode_lines = msgspec.json.Encoder().encode_lines
@@ -27,40 +37,78 @@ def encode_anyway(line: Struct) -> bytes:
     return encode_lines((type(line)(**mended),))
 
 
-def jsonable(value: Any, depth: int = _DEPTH) -> Any:
+def jsonable(value: Any) -> Any:
     """Return `value` if JSON can hold it, with what it cannot hold replaced by its `repr`.
 
-    Text and keys get U+FFFD for lone surrogates; what is nested deeper than 32 levels is shown.
+    Text and keys get U+FFFD for lone surrogates. Shown instead of followed: what contains itself,
+    what is nested deeper than 32 levels, and what comes after 10,000 dicts and lists.
     """
-    if value is None or value is True or value is False:
-        return value
-    kind = type(value)
-    if kind is str:
-        return whole_text(value)
-    if kind is int and value.bit_length() <= _INT_BITS:
-        return value
-    if kind is float and math.isfinite(value):
-        return value
-    if depth and kind is dict:
-        return {_key(key): jsonable(item, depth - 1) for key, item in value.copy().items()}
-    if depth and kind in (list, tuple):
-        return [jsonable(item, depth - 1) for item in tuple(value)]
-    return shown(value)
+    return _Pass().mended(value, _DEPTH)
 
 
-def copied(value: Any, depth: int = _DEPTH) -> Any:
+class _Pass:
+    """One pass over a value, which may be a graph with more paths than can ever be walked."""
+
+    __slots__ = ("_inside", "_left")
+
+    def __init__(self) -> None:
+        self._inside: set[int] = set()
+        self._left = _CONTAINERS
+
+    def mended(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if issubclass(kind, str):
+            return whole_text(value)
+        if issubclass(kind, int) and int.bit_length(value) <= _INT_BITS:
+            return int.__index__(value)
+        if issubclass(kind, float) and math.isfinite(float.__float__(value)):
+            return float.__float__(value)
+        if issubclass(kind, (dict, list, tuple)) and depth and self._left:
+            return self._container(value, depth)
+        return shown(value)
+
+    def _container(self, value: Any, depth: int) -> Any:
+        if id(value) in self._inside:
+            return shown(value)
+        self._left -= 1
+        self._inside.add(id(value))
+        mended: Any
+        if issubclass(type(value), dict):
+            items = dict.copy(value).items()
+            mended = {_key(key): self.mended(item, depth - 1) for key, item in items}
+        else:
+            copy = list.copy(value) if issubclass(type(value), list) else tuple.__iter__(value)
+            mended = [self.mended(item, depth - 1) for item in copy]
+        self._inside.discard(id(value))
+        return mended
+
+
+def copied(value: Any) -> Any:
     """Return `value` with its dicts and lists copied, so that nobody else's changes show in it."""
-    if depth and type(value) is dict:
-        return {key: copied(item, depth - 1) for key, item in value.items()}
-    if depth and type(value) is list:
-        return [copied(item, depth - 1) for item in value]
-    return value
+    return _copied(value, _DEPTH, {})
+
+
+def _copied(value: Any, depth: int, made: dict[int, Any]) -> Any:
+    kind = type(value)
+    if (kind is not dict and kind is not list) or not depth:
+        return value
+    if id(value) in made:
+        return made[id(value)]
+    copy: Any = kind()
+    made[id(value)] = copy
+    if kind is dict:
+        copy.update((key, _copied(item, depth - 1, made)) for key, item in value.copy().items())
+    else:
+        copy.extend(_copied(item, depth - 1, made) for item in value.copy())
+    return copy
 
 
 def shown(value: object) -> str:
     """Return `repr(value)`, cut at 200 characters, whatever the value does about it."""
     try:
-        text = repr(value)
+        text = str.__str__(_SHORT.repr(value) if type(value) in _NESTED else repr(value))
     except Exception as error:  # a broken __repr__ is the value's, the record is ours
         if belongs_to_program(error, in_callback=True):
             raise
@@ -71,17 +119,31 @@ def shown(value: object) -> str:
 def shown_error(error: BaseException) -> str:
     """Return what the exception says, whatever it does about it."""
     try:
-        return whole_text(str(error))
+        return str.__str__(str(error))
     except Exception as broken:  # as above
         if belongs_to_program(broken, in_callback=True):
             raise
         return f"<{type(error).__qualname__} whose str fails>"
 
 
+def plain_text(value: object) -> str:
+    """Return text as a `str` and no subclass of it, and anything else by its `repr`."""
+    return str.__str__(value) if issubclass(type(value), str) else shown(value)
+
+
 def whole_text(text: str) -> str:
-    """Return `text` with U+FFFD for lone surrogates."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", str(text))
+    """Return `text` as a `str` and no subclass of it, with U+FFFD for lone surrogates."""
+    text = str.__str__(text)
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _key(key: object) -> str:
-    return whole_text(key) if type(key) is str else shown(key)
+    return whole_text(key) if isinstance(key, str) else shown(key)
+
+
+# a list that holds one list twice, and that one another twice, has a repr without end
+_NESTED = (dict, list, tuple)
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 4
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 10
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = REPR_CHARACTERS

@@ -68,7 +68,6 @@ def configure(
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
-    reject_unknown("configure", unknown, _NAMES)
     given = {
         "log_dir": log_dir,
         "enabled": enabled,
@@ -78,8 +77,9 @@ def configure(
         "redact": redact,
         "propagate_threads": propagate_threads,
         "max_bytes": max_bytes,
+        **unknown,
     }
-    _given.update(_checked({name: value for name, value in given.items() if value is not None}))
+    _given.update(_checked(given))
     _put(None)
 
 
@@ -93,10 +93,10 @@ def settings() -> Settings:
 
 
 @contextmanager
-def override(**changes: Any) -> Iterator[None]:
+def override(*, fallback: bool = False, **changes: Any) -> Iterator[None]:
     """Put other settings in force for the whole process until the block ends."""
     before = settings()
-    _put(replace(before, fallback=False, **_checked(changes)))
+    _put(replace(before, fallback=fallback, **_checked(changes)))
     try:
         yield
     finally:
@@ -114,7 +114,10 @@ def disabled_by_environment() -> bool:
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _ACCEPTED[name](name, value) for name, value in given.items()}
+    reject_unknown("configure", {each: given[each] for each in set(given) - set(_ACCEPTED)}, _NAMES)
+    return {
+        name: _ACCEPTED[name](name, value) for name, value in given.items() if value is not None
+    }
 
 
 def _put(found: Settings | None) -> None:
@@ -159,13 +162,27 @@ def _variables(environment: Mapping[str, str]) -> tuple[dict[str, Any], tuple[st
 def _log_dir(asked: Path | None) -> tuple[Path, bool]:
     if asked is not None:
         return asked, False
-    usual = Path(platformdirs.user_state_dir("instrument", appauthor=False))
-    # without a home directory, or with a relative one, it would depend on where the program stands
-    if usual.is_absolute() and _can_be_written(usual):
+    usual = _state_directory()
+    if usual is not None and _can_be_written(usual):
         return usual, False
-    import tempfile  # seldom needed, and it loads every compression library
+    return _temporary_directory() / f"instrument-{os.getuid()}", True
 
-    return Path(tempfile.gettempdir()) / f"instrument-{os.getuid()}", True
+
+def _state_directory() -> Path | None:
+    try:
+        found = Path(platformdirs.user_state_dir("instrument", appauthor=False))
+    except RuntimeError as error:  # a user without a home directory
+        if belongs_to_program(error, in_callback=True):
+            raise
+        return None
+    # a relative one would depend on where the program stands
+    return found if found.is_absolute() else None
+
+
+def _temporary_directory() -> Path:
+    # not tempfile's, which loads every compression library and writes to find out
+    found = Path(os.environ.get("TMPDIR") or "/tmp")
+    return found if found.is_absolute() else Path("/tmp")
 
 
 def _can_be_written(directory: Path) -> bool:

@@ -24,8 +24,9 @@ from instrument._guard import belongs_to_program
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows, where nothing is recorded
-    fcntl = None  # type: ignore[assignment]  # every caller is behind a check for the platform
+    fcntl = resource = None  # type: ignore[assignment]  # every caller is behind a check for the platform
 
 __all__ = ["IS_SUPPORTED", "Journal", "RunLock", "is_alive", "segment_paths"]
 
@@ -33,6 +34,8 @@ IS_SUPPORTED = fcntl is not None
 
 SEGMENT_BYTES = 64 * 1024**2
 LOOK_EVERY_NS = 1_000_000_000
+# what other writers may have added since, by far
+_TAIL_BYTES = 1024**2
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 Report = Callable[[str, str], None]
@@ -103,6 +106,14 @@ class Journal:
         if self._fsync:
             self._sync(segment)
         return True
+
+    def holds(self, line: bytes) -> bool:
+        """Tell whether `line`, in whose `append` an exception came up, was written all the same."""
+        segment = self._segment
+        if segment is None or not _is_open(segment):
+            return False
+        tail = max(_TAIL_BYTES, 2 * len(line))
+        return line in os.pread(segment.descriptor, tail, max(0, _size(segment) - tail))
 
     def forget(self) -> None:
         """Let go of the descriptors without unlocking: in a forked child they are the parent's."""
@@ -383,8 +394,6 @@ _OPENED_AT_MOST = 8
 
 
 def _soft_limit() -> int:
-    import resource  # not on Windows
-
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit if limit != resource.RLIM_INFINITY else _HIGH * 2
 

@@ -87,15 +87,17 @@ class Recorder:
         return self._ambient_as_scope(self._ambient.peek())
 
     def write(self, line: Struct, now_ns: int) -> None:
-        """Append one line to the journal; count it if that fails."""
+        """Append one line to the journal; count it if that fails.
+
+        What a signal handler raises meanwhile goes on to the program, with the line written once.
+        """
         try:
-            data = encode_lines((line,))
-        except Exception as error:
-            if belongs_to_program(error):
-                raise
-            data = encode_anyway(line)
-        if not self._journal.append(data, now_ns):
-            _count_lost()
+            self._append(_encoded(line), now_ns)
+        except BaseException:
+            data = _encoded(line)
+            if not self._journal.holds(data):
+                self._append(data, now_ns)
+            raise
 
     def hold_run_lock(self) -> str:
         """See to it that others can tell that this process lives; return the lock's name."""
@@ -173,6 +175,10 @@ class Recorder:
         """Take the sign of life away: this process ends in good order."""
         self._run_lock.release()
 
+    def _append(self, data: bytes, now_ns: int) -> None:
+        if not self._journal.append(data, now_ns):
+            _count_lost()
+
     def _cleaned(self, metadata: dict[str, Any]) -> dict[str, Any]:
         if self.settings.redact is None:
             return cast("dict[str, Any]", jsonable(dict(metadata)))
@@ -194,9 +200,7 @@ class Recorder:
         return self._ambient_scope
 
     def _report(self, what: str, where: str) -> None:
-        self.warn(
-            f"{what} {self.settings.log_dir}", f"cannot write to {where}: {what}; {_CURE}"
-        )
+        self.warn(f"{what} {self.settings.log_dir}", f"cannot write to {where}: {what}; {_CURE}")
 
     def _grown(self, size: int) -> None:
         log_dir = self.settings.log_dir
@@ -229,6 +233,15 @@ def recorder() -> Recorder:
 def lost_count() -> int:
     """Return how many lines this process could not write."""
     return _lost
+
+
+def _encoded(line: Struct) -> bytes:
+    try:
+        return encode_lines((line,))
+    except Exception as error:
+        if belongs_to_program(error):
+            raise
+        return encode_anyway(line)
 
 
 def _count_lost() -> None:

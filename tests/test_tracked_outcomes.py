@@ -30,12 +30,6 @@ class Metaclass(type):
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError(name)
 
-    def __subclasscheck__(cls, other: type) -> bool:
-        raise RuntimeError
-
-    def __instancecheck__(cls, other: object) -> bool:
-        raise RuntimeError
-
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -90,7 +84,8 @@ def test_every_exception_reaches_the_caller_and_is_an_error(
     try:
         ask()
     except BaseException as caught:
-        assert caught is error
+        came_back = caught is error
+    assert came_back
     assert outcome(capture_operations) == ("error", name, MESSAGES[name])
 
 

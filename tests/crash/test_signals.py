@@ -1,0 +1,130 @@
+"""Signal handlers, finalisers and timeouts that come at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from child import raw_ids, run
+
+INTERRUPTED = """
+import itertools
+handled, finalised = itertools.count(), itertools.count()
+
+def handler(number, frame):
+    next(handled)
+    ask()
+
+class Finalised:
+    def __del__(self):
+        next(finalised)
+        ask()
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+"""
+COUNTED = """
+signal.setitimer(signal.ITIMER_REAL, 0)
+import gc; gc.collect()
+print(next(handled) > 20, next(handled) - 1 + next(finalised) + calls)
+"""
+
+
+def test_a_100_hz_handler_and_a_finaliser_that_record_neither_hang_nor_lose(tmp_path: Path) -> None:
+    program = f"""
+{INTERRUPTED}
+until, calls = time.monotonic() + 0.7, 0
+while time.monotonic() < until:
+    cycle = Finalised(); cycle.itself = cycle; del cycle
+    ask(); calls += 1
+{COUNTED}
+"""
+    output, errors = run(program, tmp_path)
+    assert (output, errors) == (f"True {len(raw_ids(tmp_path))}", "")
+
+
+def test_the_same_while_segments_are_rotated_loses_nothing(tmp_path: Path) -> None:
+    program = f"""
+ask()
+{INTERRUPTED}
+text, calls = "x" * 8_000_000, 1
+def large():
+    with track("large", service="s", metadata={{"text": text}}): pass
+while len(segments(os.environ["INSTRUMENT_DIR"])) < 2:
+    Finalised()
+    large(); time.sleep(0.1); calls += 1
+{COUNTED}
+"""
+    output, errors = run(program, tmp_path)
+    assert (output, errors) == (f"True {len(raw_ids(tmp_path))}", "")
+
+
+TIMEOUTS = """
+class LateError({base}): pass
+error = {error}
+rng = __import__("random").Random(7)
+def handler(number, frame): raise error("late")
+signal.signal(signal.SIGALRM, handler)
+{target}
+call()
+seen = leaked = 0
+for n in range(3_000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 90e-6))
+        for again in range(10_000): call()
+    except error:
+        seen += 1
+    leaked += current_operation() is not None
+print(seen, leaked)
+"""
+TARGETS = {
+    "nothing": "call = ask",
+    "usage": """
+call = tracked(service="s", usage=lambda result: sum(range(50)))(lambda: None)
+""",
+    "metadata": """
+configure(redact=lambda field, value: value)
+call = tracked(service="s", metadata={"a": 1, "b": object()})(lambda: None)
+""",
+    "coroutine": """
+@tracked(service="s")
+async def later(): await asyncio.sleep(0)
+def call():
+    coroutine = later()
+    try:
+        while True: coroutine.send(None)
+    except StopIteration: pass
+    finally: coroutine.close()
+""",
+    "ambient session": """
+configure(session_timeout_seconds=0.000_01)
+call = ask
+""",
+}
+
+
+@pytest.mark.parametrize("error", ["TimeoutError", "LateError"])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+def test_a_timeout_of_a_handler_always_reaches_the_program_and_doubles_no_record(
+    target: str, error: str, tmp_path: Path
+) -> None:
+    program = TIMEOUTS.format(base="ValueError", error=error, target=target)
+    output, _ = run(program, tmp_path)
+    ids = raw_ids(tmp_path)
+    assert (output.split()[0], len(ids)) == ("3000", len(set(ids)))
+
+
+def test_a_timeout_of_a_handler_that_took_itself_off_reaches_the_program(tmp_path: Path) -> None:
+    program = """
+        def handler(number, frame):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            raise TimeoutError("late")
+        def usage(result):
+            signal.signal(signal.SIGALRM, handler)
+            signal.raise_signal(signal.SIGALRM)
+        try:
+            tracked(service="s", usage=usage)(lambda: None)()
+        except TimeoutError as error:
+            print(error, current_operation())
+        """
+    assert run(program, tmp_path) == ("late None", "")

@@ -1,0 +1,178 @@
+"""One response that several operations see is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from responses import chat, chunks, counts, named
+
+from instrument import current_operation, propagate, session, track, tracked
+from instrument.testing import CapturedOperations
+
+
+@tracked(service="s")
+def inner(response: Any) -> Any:
+    return response
+
+
+def nothing_of_its_own(operation: Any) -> bool:
+    return (*counts(operation), operation.cost_usd, operation.cost_source) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        chat("a"),
+        chat(None),
+        [chat(None), chat(None)],
+        [chat("a"), chat("b")],
+        chat("a", usage={"prompt_tokens": 1, "completion_tokens": 1, "cost": 2}),
+    ],
+    ids=["id", "identity", "list", "list of ids", "cost"],
+)
+def test_an_outer_operation_names_whose_usage_it_is_and_counts_nothing(
+    capture_operations: CapturedOperations, response: Any
+) -> None:
+    tracked(service="s", operation="outer")(lambda: inner(response))()
+    outer, within = named(capture_operations, "outer"), named(capture_operations, "inner")
+    assert within.tokens
+    assert outer.usage_operation_id == within.operation_id
+    assert nothing_of_its_own(outer)
+
+
+def test_three_levels_all_name_the_innermost(capture_operations: CapturedOperations) -> None:
+    middle = tracked(service="s", operation="middle")(lambda: inner(chat()))
+    tracked(service="s", operation="outer")(lambda: middle())()
+    owner = named(capture_operations, "inner").operation_id
+    assert named(capture_operations, "middle").usage_operation_id == owner
+    assert named(capture_operations, "outer").usage_operation_id == owner
+
+
+def test_a_different_response_is_the_outer_operations_own(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        inner(chat("a"))
+        return chat("b")
+
+    tracked(service="s", operation="outer")(outer)()
+    found = named(capture_operations, "outer")
+    assert (found.usage_operation_id, found.tokens) == (None, 15)
+
+
+def test_of_a_mixed_list_only_what_nobody_inside_counted_is_counted(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        return [inner(chat("a")), chat("b"), chat("b"), chat("c")]
+
+    tracked(service="s", operation="outer")(outer)()
+    found = named(capture_operations, "outer")
+    assert counts(found) == (30, 20, 10)
+    assert found.usage_operation_id == named(capture_operations, "inner").operation_id
+
+
+def test_the_same_response_twice_in_a_list_counts_once(
+    capture_operations: CapturedOperations,
+) -> None:
+    inner([chat("a"), chat("a"), chat("b")])
+    assert counts(capture_operations[0]) == (30, 20, 10)
+
+
+async def test_what_gathered_tasks_counted_is_not_counted_again(
+    capture_operations: CapturedOperations,
+) -> None:
+    async def ask(name: str) -> Any:
+        await asyncio.sleep(0)
+        return inner(chat(name))
+
+    async def outer() -> Any:
+        return await asyncio.gather(*map(ask, "abc"))
+
+    await tracked(service="s", operation="outer")(outer)()
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+    assert sum(each.tokens or 0 for each in capture_operations) == 45
+
+
+def test_what_threads_counted_is_not_counted_again(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(propagate(inner), map(chat, "abc")))
+
+    tracked(service="s", operation="outer")(outer)()
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+@pytest.mark.parametrize("response_id", ["a", None])
+def test_chunks_that_an_outer_generator_hands_on_are_counted_once(
+    capture_operations: CapturedOperations, response_id: str | None
+) -> None:
+    @tracked(service="s", operation="generator")
+    def generator() -> Iterator[Any]:
+        yield from chunks(response_id)
+
+    @tracked(service="s", operation="outer")
+    def outer() -> Iterator[Any]:
+        for chunk in generator():
+            yield chunk  # noqa: UP028 - a loop of its own is what is tested
+
+    assert list(outer()) == chunks(response_id)
+    assert named(capture_operations, "generator").tokens == 15
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+async def test_a_task_that_outlives_the_call_that_started_it_still_claims_further_out(
+    capture_operations: CapturedOperations,
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def background() -> Any:
+        await asyncio.sleep(0.001)
+        return inner(chat())
+
+    @tracked(service="s")
+    async def start() -> None:
+        tasks.append(asyncio.create_task(background()))
+
+    @tracked(service="s", operation="outer")
+    async def outer() -> Any:
+        await start()
+        return await tasks[0]
+
+    await outer()
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+def test_what_is_added_to_a_response_that_is_counted_inside_is_kept(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        current_operation().add_usage(output_tokens=2)
+        return inner(chat())
+
+    tracked(service="s", operation="outer")(outer)()
+    found = named(capture_operations, "outer")
+    assert counts(found) == (2, None, 2)
+    assert found.usage_operation_id == named(capture_operations, "inner").operation_id
+
+
+def test_a_sessions_total_counts_a_response_once(capture_operations: CapturedOperations) -> None:
+    with session() as work:
+        tracked(service="s", operation="outer")(lambda: inner(chat()))()
+        inner(chat("other"))
+    assert work.stats().total_tokens == 30
+
+
+def test_usage_said_in_blocks_is_each_blocks_own(capture_operations: CapturedOperations) -> None:
+    with track("outer", service="s") as outer:
+        with track("inner", service="s") as within:
+            within.set_usage(input_tokens=1)
+        outer.set_usage(input_tokens=2)
+    assert [each.tokens for each in capture_operations] == [2, 1]
+    assert {each.usage_operation_id for each in capture_operations} == {None}

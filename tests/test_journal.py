@@ -1,0 +1,221 @@
+"""The journal under everything that happens to files: rotation, deletion, locks, full disks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from child import run, start
+
+from instrument import UsageLog
+from instrument.journal import Journal
+
+SECOND_NS = 1_000_000_000
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
+
+
+class Notes:
+    """What a journal reported."""
+
+    def __init__(self) -> None:
+        self.faults: list[tuple[str, str]] = []
+        self.sizes: list[int] = []
+
+
+def opened(
+    log_dir: Path, notes: Notes | None = None, clock: Callable[[], float] = lambda: NOON
+) -> Journal:
+    notes = notes or Notes()
+    return Journal(
+        log_dir,
+        fsync=False,
+        max_bytes=1000,
+        report=lambda what, where: notes.faults.append((what, where)),
+        grown=notes.sizes.append,
+        clock=clock,
+    )
+
+
+def segments(log_dir: Path) -> dict[str, bytes]:
+    """Return what is in the segments, by day and number."""
+    found = sorted((log_dir / "journal").glob("*.jsonl"))
+    return {f"{each.name[:10]} {each.stem[-4:]}": each.read_bytes() for each in found}
+
+
+def segment(log_dir: Path, number: int = 1) -> Path:
+    """Return where a segment of that number would be."""
+    host = os.uname().nodename
+    return log_dir / "journal" / f"2026-11-22-{host}-{number:04d}.jsonl"
+
+
+def test_another_utc_day_is_another_segment(tmp_path: Path) -> None:
+    now = NOON
+    journal = opened(tmp_path, clock=lambda: now)
+    journal.append(b"1\n", 0)
+    now += 86_400
+    journal.append(b"2\n", SECOND_NS)
+    assert segments(tmp_path) == {"2026-11-22 0001": b"1\n", "2026-11-23 0001": b"2\n"}
+
+
+def test_a_full_segment_is_followed_by_the_next_number(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append(b"1\n", 0)
+    line = b"x" * (64 * 1024**2) + b"\n"
+    journal.append(line, 1)
+    journal.append(b"2\n", SECOND_NS)
+    opened(tmp_path).append(b"3\n", 0)
+    assert segments(tmp_path) == {"2026-11-22 0001": b"1\n" + line, "2026-11-22 0002": b"2\n3\n"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "directory"])
+def test_what_is_no_file_is_passed_over(make: Callable[[Path], None], tmp_path: Path) -> None:
+    segment(tmp_path).parent.mkdir()
+    make(segment(tmp_path))
+    assert opened(tmp_path).append(b"1\n", 0)
+    assert segment(tmp_path, 2).read_bytes() == b"1\n"
+
+
+def test_a_segment_that_is_being_compacted_is_left_for_the_next_number(tmp_path: Path) -> None:
+    segment(tmp_path).parent.mkdir()
+    descriptor = os.open(segment(tmp_path), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert opened(tmp_path).append(b"1\n", 0)
+    os.close(descriptor)
+    assert segments(tmp_path) == {"2026-11-22 0001": b"", "2026-11-22 0002": b"1\n"}
+
+
+def test_a_segment_being_written_cannot_be_locked_for_compaction(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append(b"1\n", 0)
+    with segment(tmp_path).open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    journal.forget()
+
+
+def test_a_torn_tail_is_closed_before_the_next_line(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append(b"1\n", 0)
+    with segment(tmp_path).open("ab") as file:
+        file.write(b"torn")
+    journal.append(b"2\n", SECOND_NS)
+    journal.append(b"3\n", SECOND_NS)
+    assert segments(tmp_path) == {"2026-11-22 0001": b"1\ntorn\n2\n3\n"}
+
+
+def test_a_log_beyond_its_size_is_said_once_and_recording_goes_on(tmp_path: Path) -> None:
+    notes = Notes()
+    opened(tmp_path).append(b"x" * 1000 + b"\n", 0)
+    journal = opened(tmp_path, notes)
+    for now_ns in (0, SECOND_NS):
+        assert journal.append(b"1\n", now_ns)
+        segment(tmp_path).rename(tmp_path / "journal" / f"{now_ns}.jsonl")
+    assert (notes.sizes, notes.faults) == ([1001], [])
+
+
+def test_what_cannot_be_opened_is_tried_again_a_second_later_and_not_before(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(b"in the way")
+    notes = Notes()
+    journal = opened(tmp_path, notes)
+    assert [journal.append(b"1\n", now_ns) for now_ns in (0, 1, 2)] == [False] * 3
+    (tmp_path / "journal").unlink()
+    assert [journal.append(b"2\n", now_ns) for now_ns in (3, SECOND_NS)] == [False, True]
+    assert notes.faults == [("File exists", str(tmp_path / "journal"))]
+
+
+MISHAPS = {
+    "deleted": "segments(log_dir)[0].unlink()",
+    "moved": "segments(log_dir)[0].rename(log_dir / 'elsewhere')",
+    "directory deleted": "shutil.rmtree(log_dir)",
+    "directory moved": "log_dir.rename(str(log_dir) + '.old')",
+    "replaced by another file": """path = segments(log_dir)[0]; path.unlink(); path.touch()""",
+}
+
+
+@pytest.mark.parametrize("mishap", MISHAPS.values(), ids=list(MISHAPS))
+def test_recording_goes_on_at_most_a_second_after_a_mishap(mishap: str, tmp_path: Path) -> None:
+    program = f"""
+        import shutil
+        log_dir = Path(os.environ["INSTRUMENT_DIR"])
+        ask()
+        {mishap}
+        same_second()
+        ask()
+        """
+    assert run(program, tmp_path / "log", "-W", "error") == ("", "")
+    assert UsageLog(tmp_path / "log").operations()
+
+
+def test_the_programs_own_file_is_not_written_into_when_it_has_our_number(tmp_path: Path) -> None:
+    program = f"""
+        ask()
+        (segment,) = segments(os.environ["INSTRUMENT_DIR"])
+        own = os.open({str(tmp_path / "own")!r}, os.O_RDWR | os.O_CREAT)
+        for number in map(int, os.listdir("/dev/fd")):
+            try:
+                if os.path.samestat(os.fstat(number), segment.stat()): os.dup2(own, number)
+            except OSError:
+                pass
+        same_second()
+        ask()
+        """
+    assert run(program, tmp_path / "log", "-W", "error") == ("", "")
+    assert (tmp_path / "own").read_bytes() == b""
+    assert len(UsageLog(tmp_path / "log").operations()) == 2
+
+
+def test_a_descriptor_closed_behind_our_back_costs_no_record(tmp_path: Path) -> None:
+    run("ask()\nos.closerange(3, 65536)\nask()", tmp_path, "-W", "error")
+    assert len(UsageLog(tmp_path).operations()) == 2
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+def test_directories_are_0700_and_files_0600_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    run(f"os.umask({umask})\nask()\nwith session(): ask()\ntime.sleep(0.2)", tmp_path / "a" / "b")
+    modes = {
+        path.relative_to(tmp_path).name: stat.filemode(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+    }
+    directories = {"a", "b", "journal", "run"}
+    assert directories < set(modes)
+    for name, mode in modes.items():
+        assert mode == ("drwx------" if name in directories else "-rw-------"), name
+
+
+@pytest.mark.parametrize("given", ["..", "a..b", "~", "a:b", ".", "-", "x" * 128])
+def test_no_session_id_makes_anything_outside_the_log(given: str, tmp_path: Path) -> None:
+    run(f"with session(id={given!r}): ask()", tmp_path / "log")
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
+    assert [each.session_id for each in UsageLog(tmp_path / "log").operations()] == [given]
+
+
+def test_captures_without_end_leave_no_descriptor_open(tmp_path: Path) -> None:
+    program = """
+        import gc
+        from instrument.testing import capture
+        def once():
+            with capture():
+                tracked(service="s")(lambda: 1)()
+        once(); gc.collect()
+        before = len(os.listdir("/dev/fd"))
+        for n in range(30): once()
+        gc.collect()
+        print(len(os.listdir("/dev/fd")) - before)
+        """
+    assert run(program, tmp_path) == ("0", "")
+
+
+def test_the_journal_stays_locked_while_its_process_lives(tmp_path: Path) -> None:
+    with start("ask()\nprint('ready', flush=True)\ninput()", tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (path,) = (tmp_path / "journal").iterdir()
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process.communicate("\n")
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
