@@ -39,10 +39,10 @@ class SessionIdentity:
         parent_id: str | None = None,
         trace_id: str | None = None,
     ) -> None:
-        self.id = id
-        self.name = name
-        self.parent_id = parent_id
-        self.trace_id = trace_id
+        self.id: str = id
+        self.name: str | None = name
+        self.parent_id: str | None = parent_id
+        self.trace_id: str | None = trace_id
         self.gate: Gate | None = None
 
 

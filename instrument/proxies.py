@@ -105,7 +105,7 @@ class FollowedManager(Followed):
             leave(operation)
 
 
-class FollowedIterator(Followed):
+class ReadThroughTap(Followed):
     """Around an iterator that has no place for a tap: it is read through one."""
 
     def __init__(
@@ -114,6 +114,10 @@ class FollowedIterator(Followed):
         super().__init__(wrapped, operation, again)
         self._self_tap = tap
 
+
+class FollowedIterator(ReadThroughTap):
+    """The same for `for`."""
+
     def __iter__(self) -> Any:
         return self
 
@@ -121,12 +125,8 @@ class FollowedIterator(Followed):
         return next(self._self_tap)
 
 
-class FollowedAsyncIterator(FollowedIterator):
+class FollowedAsyncIterator(ReadThroughTap):
     """The same for `async for`."""
-
-    # so that it is no iterator of the other kind
-    __iter__ = None  # type: ignore[assignment]
-    __next__ = None  # type: ignore[assignment]
 
     def __aiter__(self) -> Any:
         return self
@@ -156,7 +156,7 @@ def follow_manager(operation: RunningOperation, manager: Any, *, is_async: bool)
 def follow_iterator(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
     """Return a proxy of an iterator, for `stream=True`."""
     tap = tapped(operation, iterator, is_async=is_async)
-    proxy = FollowedAsyncIterator if is_async else FollowedIterator
+    proxy: Any = FollowedAsyncIterator if is_async else FollowedIterator
     return proxy(iterator, operation, partial(follow_iterator, is_async=is_async), tap)
 
 

@@ -54,9 +54,9 @@ class Recorder:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.enabled = settings.enabled and journal.IS_SUPPORTED
-        self.closed = False
-        self.pid = os.getpid()
+        self.enabled: bool = settings.enabled and journal.IS_SUPPORTED
+        self.closed: bool = False
+        self.pid: int = os.getpid()
         self._journal = Journal(
             settings.log_dir,
             fsync=settings.durability == "fsync",

@@ -234,21 +234,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def start(self, outer: Scope | None) -> None:
         """Begin anew, inside of what is current at the first step of what the call returned."""
         try:
-            self._move(outer)
+            _move(self, outer)
             self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
             if self.site.slow:
                 self.announce()
         except Exception as error:
             self.recorder.failed(error)
-
-    def _move(self, outer: Scope | None) -> None:
-        self.left, self.outer = False, outer
-        if outer is not PASSING:
-            around = self.recorder.outermost(perf_counter_ns()) if outer is None else outer
-            parent = around if isinstance(around, RunningOperation) else around.parent
-            self.session = around.session
-            self.parent_id = around.parent_id if parent is None else parent.id
-            self.parent = _running(parent)
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
@@ -428,6 +419,18 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
     if site.slow and not site.lazy:
         _announce(operation)
     return operation
+
+
+def _move(operation: RunningOperation, outer: Scope | None) -> None:
+    """Put an operation that has not started inside of what is current where it starts."""
+    operation.left, operation.outer = False, outer
+    if outer is PASSING:
+        return
+    around = operation.recorder.outermost(perf_counter_ns()) if outer is None else outer
+    parent = around if isinstance(around, RunningOperation) else around.parent
+    operation.session = around.session
+    operation.parent_id = around.parent_id if parent is None else parent.id
+    operation.parent = _running(parent)
 
 
 def current_operation() -> RunningOperation | None:

@@ -52,8 +52,8 @@ class Session(SessionIdentity):
         given_id: str | None = None,
     ) -> None:
         super().__init__(id, name, parent_id, trace_id)
-        self.metadata = metadata if metadata is not None else {}
-        self.started_at = datetime.now(UTC)
+        self.metadata: dict[str, Any] = metadata if metadata is not None else {}
+        self.started_at: datetime = datetime.now(UTC)
         self._given_id = given_id
         self._written_by: Recorder | None = None
 

@@ -227,10 +227,10 @@ def broken_off() -> Any:
 def test_an_error_in_the_middle_of_a_stream_keeps_what_was_used(
     capture_operations: CapturedOperations,
 ) -> None:
-    with pytest.raises(httpx.ReadError, match="connection reset"):
+    with pytest.raises(openai.APIConnectionError):
         list(tracked(service="s")(broken_off)())
     found = only(capture_operations)
-    assert (found.outcome, found.error_type, found.tokens) == ("error", "ReadError", 15)
+    assert (found.outcome, found.error_type, found.tokens) == ("error", "APIConnectionError", 15)
 
 
 @pytest.mark.parametrize("read", [list, by_close])
@@ -287,7 +287,7 @@ def test_threads_that_end_a_stream_at_the_same_moment_leave_one_record(
 
     rounds = 20
     for _ in range(rounds):
-        stream: Any = tracked(service="s", stream=True)(Closable)()
+        stream: Any = tracked(service="s", stream=True)(lambda: Closable())()
         next(stream)
         together = threading.Barrier(4)
         threads = [
@@ -310,7 +310,7 @@ def test_closing_that_fails_ends_the_operation_too(
         def close(self) -> None:
             raise OSError("close")
 
-    stream: Any = tracked(service="s", stream=True)(Stream)()
+    stream: Any = tracked(service="s", stream=True)(lambda: Stream())()
     next(stream)
     with pytest.raises(OSError, match="close"):
         stream.close()
@@ -326,7 +326,7 @@ def test_every_call_made_by_a_streams_step_is_inside_its_operation(
         def __next__(self) -> Any:
             return [child(), child()]
 
-    stream = tracked(service="s", stream=True)(Stream)()
+    stream = tracked(service="s", stream=True)(lambda: Stream())()
     found = {*next(stream), *next(stream)}
     assert current_operation() is None
     del stream

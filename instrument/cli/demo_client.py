@@ -26,7 +26,7 @@ class StatusError(Exception):
         error = body.get("error") or {}
         super().__init__(str(error.get("message", f"status {status_code}")))
         self.status_code = status_code
-        self.retry_after_seconds = float(headers.get("retry-after-ms", 0)) / 1000
+        self.retry_after_seconds: float = float(headers.get("retry-after-ms", 0)) / 1000
 
 
 class RateLimitError(StatusError):

@@ -54,7 +54,7 @@ class DemoServer:
     """
 
     def __init__(self, *, refused: Mapping[str, int] | None = None, pace: float = 1.0) -> None:
-        self.tally = Tally()
+        self.tally: Tally = Tally()
         self._meter = Meter()
         self._pace = pace
         self._refusals = Counter(refused or {})

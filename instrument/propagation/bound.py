@@ -38,7 +38,7 @@ def propagate(fn: F) -> F:
     return bound  # type: ignore[no-any-return]  # it is called as fn is
 
 
-class Bound(partial):  # type: ignore[type-arg]  # of whatever fn returns
+class Bound(partial[Any]):
     """A partial of nothing, so that `inspect` sees the kind of the function inside."""
 
     def bind(

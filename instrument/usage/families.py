@@ -19,7 +19,7 @@ __all__ = [
     "streaming_family",
 ]
 
-BY_PACKAGE = {
+BY_PACKAGE: dict[str, str] = {
     "anthropic": "anthropic",
     "google": "google",
     "httpx": "http",
@@ -31,7 +31,7 @@ BY_PACKAGE = {
 }
 """The top-level package of a result's class, and the family that knows its classes."""
 
-BY_KEY = {
+BY_KEY: dict[str, tuple[str, ...]] = {
     "usage": ("anthropic", "openai"),
     "usage_metadata": ("google",),
     "usageMetadata": ("google",),
