@@ -10,8 +10,7 @@ import errno
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -92,13 +91,19 @@ class AmbientSession:
         return stored
 
     def _written(self) -> Stored | None:
-        with self._lock() as locked:
-            if not locked:
+        """Write once `session.lock` is ours; `None` where it is another's. Does not wait."""
+        make_private_directory(self._log_dir)
+        descriptor = open_private(self._log_dir / "session.lock", os.O_RDWR)
+        # not a generator's context manager, whose disposal would swallow a handler's timeout
+        try:
+            if not _is_taken(descriptor):
                 return None
             stored = self._living() or _new_stored()
             stored.last_activity = time.time()
             self._write(stored)
             return stored
+        finally:
+            os.close(descriptor)
 
     def _living(self) -> Stored | None:
         """Return what is stored, unless it is invalid or its time is over."""
@@ -120,16 +125,6 @@ class AmbientSession:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-
-    @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Try for `session.lock` once, without waiting; yield whether it is ours."""
-        make_private_directory(self._log_dir)
-        descriptor = open_private(self._log_dir / "session.lock", os.O_RDWR)
-        try:
-            yield _is_taken(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def new_session_id() -> str:

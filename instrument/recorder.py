@@ -30,7 +30,7 @@ from instrument.context import Scope, SessionIdentity, scope
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal, RunLock, make_private_directory
 
-__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder"]
+__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder", "swallow"]
 
 # Current while code that is not ours runs inside us: tracked calls in there pass through untracked.
 PASSING = Scope(SessionIdentity("passing"))
@@ -139,31 +139,9 @@ class Recorder:
             raise error
         self.warn(f"reading {what}", f"the usage of a {what} could not be read: {error!r}")
 
-    def failed(self, error: Exception) -> None:
-        """Swallow an exception of our own, counted and said once; let the program's go on."""
-        if belongs_to_program(error):
-            raise error
-        _count_lost()
-        self.warn(
-            f"internal {type(error).__name__}",
-            f"an operation was not recorded: {error!r}. This is a defect of instrument; "
-            "the program is not affected.",
-        )
-
     def warn(self, once: str, message: str) -> None:
         """Give one `InstrumentWarning` for everything that is called `once`."""
-        if once in _warned or sys.is_finalizing():
-            return
-        _warned.add(once)
-        before = scope.get()
-        try:
-            scope.set(PASSING)
-            warnings.warn(message, InstrumentWarning, stacklevel=3)
-        except Exception as error:  # -W error, or a showwarning of the program that fails
-            if belongs_to_program(error, in_callback=True):
-                raise
-        finally:
-            scope.set(before)
+        warn_once(once, message)
 
     def forget(self) -> None:
         """Leave everything to the parent process, which this one was forked from."""
@@ -228,6 +206,34 @@ class Recorder:
 def recorder() -> Recorder:
     """Return the recorder of the settings in force."""
     return _recorder or _activate()
+
+
+def swallow(error: Exception) -> None:
+    """Swallow an exception of our own, counted and said once; let the program's go on."""
+    if belongs_to_program(error):
+        raise error
+    _count_lost()
+    warn_once(
+        f"internal {type(error).__name__}",
+        f"an operation was not recorded: {error!r}. This is a defect of instrument; "
+        "the program is not affected.",
+    )
+
+
+def warn_once(once: str, message: str) -> None:
+    """Give one `InstrumentWarning` for everything that is called `once`."""
+    if once in _warned or sys.is_finalizing():
+        return
+    _warned.add(once)
+    before = scope.get()
+    try:
+        scope.set(PASSING)
+        warnings.warn(message, InstrumentWarning, stacklevel=3)
+    except Exception as error:  # -W error, or a showwarning of the program that fails
+        if belongs_to_program(error, in_callback=True):
+            raise
+    finally:
+        scope.set(before)
 
 
 def lost_count() -> int:

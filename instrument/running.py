@@ -22,7 +22,7 @@ from instrument._said import (
 )
 from instrument.context import Scope, scope
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
-from instrument.recorder import FAILED, PASSING, Recorder, recorder
+from instrument.recorder import FAILED, PASSING, Recorder, recorder, swallow
 from instrument.usage import total
 from instrument.usage.reading import Merge, Reader, Reading, Readings
 
@@ -156,7 +156,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
                 reading = self._asked(result, reading)
             self._end(now_ns, reading, result)
         except Exception as error:
-            self.recorder.failed(error)
+            swallow(error)
 
     def raised(self, error: BaseException) -> None:
         """End with the exception that goes to the caller."""
@@ -171,7 +171,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             else:
                 self._end(now_ns, self._merged(following), following.latest, verdict)
         except Exception as ours:
-            self.recorder.failed(ours)
+            swallow(ours)
 
     def left_early(self) -> None:
         """End a stream whose consumer wants no more of it."""
@@ -206,7 +206,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
                 reading = self._asked(value[0] if value else reading or Reading(), reading)
             self._end(now_ns, reading, following.latest)
         except Exception as error:
-            self.recorder.failed(error)
+            swallow(error)
 
     def announce(self) -> None:
         """Write the begin line of a call that may last."""
@@ -239,7 +239,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             if self.site.slow:
                 self.announce()
         except Exception as error:
-            self.recorder.failed(error)
+            swallow(error)
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
@@ -389,10 +389,10 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
 
     Raises what the session's gate raises.
     """
-    active = recorder()
-    if outer is PASSING or not active.enabled:
-        return None
     try:
+        active = recorder()
+        if outer is PASSING or not active.enabled:
+            return None
         around = active.outermost(perf_counter_ns()) if outer is None else outer
         parent = around if around.__class__ is RunningOperation else around.parent
         parent_id = around.parent_id if parent is None else parent.id
@@ -412,7 +412,7 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
             site.model,
         )
     except Exception as error:
-        active.failed(error)
+        swallow(error)
         return None
     if operation.session.gate is not None:
         operation.session.gate.admit(operation)
@@ -446,7 +446,7 @@ def _announce(operation: RunningOperation) -> None:
     try:
         operation.announce()
     except Exception as error:
-        operation.recorder.failed(error)
+        swallow(error)
 
 
 def _running(parent: RunningOperation | None) -> RunningOperation | None:

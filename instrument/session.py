@@ -18,7 +18,7 @@ from instrument.carrier import Carried
 from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
-from instrument.recorder import PASSING, Recorder, recorder
+from instrument.recorder import PASSING, Recorder, recorder, swallow
 from instrument.running import RunningOperation
 from instrument.wrappers import in_scope, like
 
@@ -213,11 +213,11 @@ def _entry(entered: Session, outer: Scope | None) -> Scope:
 
 def _write(entered: Session) -> None:
     """Leave a session line, once for each recorder."""
-    active = recorder()
-    if not active.enabled or entered._written_by is active:
-        return
-    entered._written_by = active
     try:
+        active = recorder()
+        if not active.enabled or entered._written_by is active:
+            return
+        entered._written_by = active
         line = SessionLine(
             timestamp=format_timestamp(int(entered.started_at.timestamp() * 1e9)),
             session_id=entered.id,
@@ -228,7 +228,7 @@ def _write(entered: Session) -> None:
         )
         active.write(line, perf_counter_ns())
     except Exception as error:
-        active.failed(error)
+        swallow(error)
 
 
 def _log() -> UsageLog:

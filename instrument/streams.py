@@ -15,6 +15,7 @@ from typing import Any
 
 from instrument._said import kind_name
 from instrument.context import Scope
+from instrument.recorder import swallow
 from instrument.running import RunningOperation
 from instrument.usage import Reader, reader_for, stream_for
 from instrument.wrappers import (
@@ -65,7 +66,7 @@ def _followed(follow: Follow, operation: RunningOperation, result: Any) -> Any:
     try:
         return follow(operation, result)
     except Exception as error:  # what cannot be followed is handed back as it is
-        operation.recorder.failed(error)
+        swallow(error)
         operation.returned(result, None)
         return result
 

@@ -348,7 +348,8 @@ def like(original: Any, wrapper: Any) -> Any:
 
 
 def _items(iterator: Iterator[Any]) -> Generator[Any, Any, None]:
-    yield from iterator
+    for item in iterator:
+        yield item  # noqa: UP028 - `yield from` would close the iterator, which is the program's
 
 
 async def _async_items(iterator: AsyncIterator[Any]) -> AsyncGenerator[Any, Any]:

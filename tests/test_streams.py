@@ -48,13 +48,18 @@ def claude() -> Iterator[anthropic.Anthropic]:
         yield client
 
 
+def gemini(url: str) -> Any:
+    with genai.Client(api_key="none", http_options=HttpOptions(base_url=url)) as client:
+        return client.models.generate_content(model="gemini-2.5-pro", contents="?")
+
+
 @pytest.mark.parametrize(
     ("sample", "ask", "recorded"),
     [
         (
             "openai_chat",
             lambda url: openai.OpenAI(base_url=url, **LOCAL).chat.completions.create(**ASK),
-            ("openai", "gpt-5-2025-08-07", "chat"),
+            ("openai", "gpt-5-2026-08-01", "chat"),
         ),
         (
             "anthropic_message",
@@ -63,9 +68,7 @@ def claude() -> Iterator[anthropic.Anthropic]:
         ),
         (
             "google_generate",
-            lambda url: genai.Client(
-                api_key="none", http_options=HttpOptions(base_url=url)
-            ).models.generate_content(model="gemini-2.5-pro", contents="?"),
+            gemini,
             ("gcp.gemini", "gemini-2.5-pro", "chat"),
         ),
     ],
@@ -298,6 +301,24 @@ def test_threads_that_end_a_stream_at_the_same_moment_leave_one_record(
         for thread in threads:
             thread.join()
     assert len(capture_operations) == rounds
+
+
+def test_an_iterator_is_not_closed_because_the_stream_around_it_is_forgotten(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Stream(Iterator[int]):
+        closed = False
+
+        def __next__(self) -> int:
+            return 1
+
+        def close(self) -> None:
+            self.closed = True
+
+    iterator = Stream()
+    next(tracked(service="s", stream=True)(lambda: iterator)())
+    gc.collect()
+    assert (iterator.closed, only(capture_operations).outcome) == (False, "partial")
 
 
 def test_closing_that_fails_ends_the_operation_too(
