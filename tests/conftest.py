@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 
 @pytest.fixture
-def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is warned about once in a process is warned about in this test."""
     monkeypatch.setattr("instrument.recorder._warned", set())
-    yield

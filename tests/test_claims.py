@@ -119,8 +119,8 @@ def test_chunks_that_an_outer_generator_hands_on_are_counted_once(
 
     @tracked(service="s", operation="outer")
     def outer() -> Iterator[Any]:
-        for chunk in generator():
-            yield chunk  # noqa: UP028 - a loop of its own is what is tested
+        for chunk in generator():  # noqa: UP028 - a loop of its own is what is tested
+            yield chunk
 
     assert list(outer()) == chunks(response_id)
     assert named(capture_operations, "generator").tokens == 15

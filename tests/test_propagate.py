@@ -67,7 +67,7 @@ def test_a_callable_runs_in_the_session_and_operation_of_the_moment(
 
 async def consumed(result: Any) -> Any:
     if inspect.isasyncgen(result):
-        return [each async for each in result][0]
+        return await anext(result)
     return await result if inspect.isawaitable(result) else next(iter(result))
 
 

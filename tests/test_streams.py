@@ -15,10 +15,10 @@ import openai
 import pytest
 from google import genai
 from google.genai.types import HttpOptions
-from responses import chunks, counts, named, only, parents
+from responses import chat, chunks, counts, named, only, parents
 from usage_samples import replaying
 
-from instrument import Usage, current_operation, tracked
+from instrument import Usage, current_operation, session, tracked
 from instrument.testing import CapturedOperations
 
 LOCAL: dict[str, Any] = {"api_key": "none", "max_retries": 0}
@@ -69,7 +69,7 @@ def gemini(url: str) -> Any:
         (
             "google_generate",
             gemini,
-            ("gcp.gemini", "gemini-2.5-pro", "chat"),
+            ("gcp.gemini", "gemini-2.5-pro", "generate_content"),
         ),
     ],
 )
@@ -288,9 +288,7 @@ def test_threads_that_end_a_stream_at_the_same_moment_leave_one_record(
 
         def close(self) -> None: ...
 
-    rounds = 20
-    for _ in range(rounds):
-        stream: Any = tracked(service="s", stream=True)(lambda: Closable())()
+    def close_together(stream: Any) -> None:
         next(stream)
         together = threading.Barrier(4)
         threads = [
@@ -300,6 +298,10 @@ def test_threads_that_end_a_stream_at_the_same_moment_leave_one_record(
             thread.start()
         for thread in threads:
             thread.join()
+
+    rounds = 20
+    for _ in range(rounds):
+        close_together(tracked(service="s", stream=True)(lambda: Closable())())
     assert len(capture_operations) == rounds
 
 
@@ -380,9 +382,6 @@ async def test_an_async_generator_left_early_is_partial(
 def test_a_response_that_is_read_twice_is_recorded_twice_and_counted_once_in_its_session(
     capture_operations: CapturedOperations,
 ) -> None:
-    from instrument import session
-    from responses import chat
-
     with session() as work:
         tracked(service="s")(chat)()
         tracked(service="s")(chat)()

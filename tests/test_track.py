@@ -169,7 +169,9 @@ async def test_a_chain_of_tasks_that_each_start_the_next_does_not_grow(
 
     def living() -> int:
         gc.collect()
-        return sum(type(each).__name__ in ("Scope", "RunningOperation") for each in gc.get_objects())
+        return sum(
+            type(each).__name__ in ("Scope", "RunningOperation") for each in gc.get_objects()
+        )
 
     before = living()
     task = asyncio.create_task(tick(200))

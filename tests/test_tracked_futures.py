@@ -30,8 +30,7 @@ def test_a_future_is_timed_and_read_when_it_is_done(
         return chat()
 
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(slowly)
-        assert give(future) is future
+        tracked(service="s")(pool.submit)(slowly)
     found = only(capture_operations)
     assert (found.outcome, found.tokens) == ("ok", 15)
     assert found.duration_seconds >= SECONDS * 0.9

@@ -268,9 +268,9 @@ def test_usage_of_a_failed_call_is_kept(capture_operations: CapturedOperations) 
     @tracked(service="s")
     def ask() -> None:
         current_operation().set_usage(input_tokens=3)
-        raise ValueError
+        raise KeyError
 
-    with pytest.raises(ValueError):
+    with pytest.raises(KeyError):
         ask()
     found = only(capture_operations)
     assert (found.outcome, found.tokens) == ("error", 3)
@@ -302,7 +302,9 @@ def test_calls_made_by_usage_success_and_redact_are_not_recorded() -> None:
         assert current_operation() is None
 
     with capture(redact=other) as operations:
-        tracked(service="s", operation="only", usage=other, success=other, metadata={"a": 1})(chat)()
+        tracked(service="s", operation="only", usage=other, success=other, metadata={"a": 1})(
+            chat
+        )()
     assert only(operations).operation == "only"
 
 

@@ -1,0 +1,223 @@
+"""What may be decorated beside functions, how it is named, and decorating twice."""
+
+from __future__ import annotations
+
+import abc
+import enum
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from responses import named, only, parents
+
+from instrument import ConfigurationError, tracked
+from instrument.testing import CapturedOperations
+
+
+def names(operations: CapturedOperations) -> list[str]:
+    return [each.operation.rpartition("<locals>.")[2] for each in operations]
+
+
+class Base:
+    def inherited(self) -> None: ...
+
+
+@tracked(service="s")
+class Client(Base):
+    class Nested:
+        def ask(self) -> None: ...
+
+    def ask(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+    def __len__(self) -> int:
+        return 1
+
+    def _hidden(self) -> None: ...
+
+    @classmethod
+    def make(cls) -> Client:
+        return cls()
+
+    @staticmethod
+    def help() -> None: ...
+
+    @property
+    def name(self) -> str:
+        return "name"
+
+
+def test_a_classs_own_public_methods_and_call_are_tracked_and_nothing_else(
+    capture_operations: CapturedOperations,
+) -> None:
+    client = Client.make()
+    client.ask(), client(), client.help()
+    client.inherited(), len(client), client._hidden(), client.name, client.Nested().ask()
+    assert names(capture_operations) == [
+        "Client.make",
+        "Client.ask",
+        "Client.__call__",
+        "Client.help",
+    ]
+
+
+def test_a_given_operation_is_the_prefix_of_a_classs_methods(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Local:
+        def ask(self) -> None: ...
+
+    tracked(service="s", operation="api")(Local)().ask()
+    assert names(capture_operations) == ["api.ask"]
+
+
+def test_an_overridden_method_calls_the_tracked_one_it_overrides(
+    capture_operations: CapturedOperations,
+) -> None:
+    @tracked(service="s")
+    class Special(Client):
+        def ask(self) -> None:
+            super().ask()
+
+    Special().ask()
+    assert parents(capture_operations) == {"Special.ask": None, "Client.ask": "Special.ask"}
+
+
+def test_the_name_is_what_stands_after_the_last_locals(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Local:
+        @tracked(service="s")
+        def ask(self) -> None: ...
+
+    Local().ask()
+    assert only(capture_operations).operation == "Local.ask"
+
+
+def test_decorating_again_for_the_same_operation_takes_the_place_of_the_first(
+    capture_operations: CapturedOperations,
+) -> None:
+    def ask() -> None: ...
+
+    for number in range(3):  # as when a notebook's cell is run again
+        ask = tracked(service="s", metadata={"run": number})(ask)
+    ask()
+    assert only(capture_operations).metadata == {"run": 2}
+
+
+def test_decorating_a_class_or_a_bound_method_again_records_once(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Local:
+        def ask(self) -> None: ...
+
+    tracked(service="s")(tracked(service="s")(Local))
+    local: Any = Local()
+    local.ask()
+    local.ask = tracked(service="s")(local.ask)
+    local.ask = tracked(service="s")(local.ask)
+    local.ask()
+    assert names(capture_operations) == ["Local.ask", "Local.ask"]
+
+
+def test_another_service_around_a_tracked_function_is_an_operation_of_its_own(
+    capture_operations: CapturedOperations,
+) -> None:
+    inner = tracked(service="inner", operation="a")(lambda: None)
+    tracked(service="outer", operation="b")(inner)()
+    assert [each.service for each in capture_operations] == ["outer", "inner"]
+    assert parents(capture_operations) == {"b": None, "a": "b"}
+
+
+def test_a_partialmethod_is_tracked_as_the_method_inside(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Local:
+        def ask(self, *given: int) -> Any:
+            return self, given
+
+        ask_one = tracked(service="s")(functools.partialmethod(ask, 1))
+
+    local = Local()
+    assert local.ask_one(2) == (local, (1, 2))
+    assert names(capture_operations) == ["Local.ask"]
+
+
+def test_a_property_is_refused_with_the_cure() -> None:
+    with pytest.raises(ConfigurationError, match=r"put @tracked\(...\) below @property"):
+        tracked(service="s")(property(lambda self: 1))
+
+
+def test_an_abstract_method_stays_abstract(capture_operations: CapturedOperations) -> None:
+    class Abstract(abc.ABC):
+        @tracked(service="s")
+        @abc.abstractmethod
+        def ask(self) -> None: ...
+
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract()  # type: ignore[abstract]
+
+
+def test_enums_slots_and_dataclasses_may_be_decorated(
+    capture_operations: CapturedOperations,
+) -> None:
+    @tracked(service="s")
+    class Color(enum.Enum):
+        RED = 1
+
+        def ask(self) -> int:
+            return self.value
+
+    @tracked(service="s")
+    @dataclass(slots=True, frozen=True)
+    class Point:
+        x: int
+
+        def ask(self) -> int:
+            return self.x
+
+    assert (Color.RED.ask(), Point(2).ask(), list(Color)) == (1, 2, [Color.RED])
+    assert names(capture_operations) == ["Color.ask", "Point.ask"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"service": ""}, "service='': use text that is not empty"),
+        ({"service": 5}, "service=5: use text that is not empty"),
+        ({"operation": ""}, "operation=''"),
+        ({"model": 5}, "model=5: use text or None"),
+        ({"usage": 5}, "usage=5: use a callable"),
+        ({"success": "yes"}, "success='yes': use a callable"),
+        ({"metadata": [1]}, "metadata=[1]: use a mapping"),
+        ({"metadata": {5: 1}}, "metadata key=5: use text"),
+        ({"stream": 1}, "stream=1: use True or False"),
+        ({"servise": "s"}, "unknown argument servise='s'"),
+    ],
+)
+def test_what_tracked_cannot_use_is_told_when_decorating(wrong: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        tracked(**{"service": "s", **wrong})
+
+
+def test_what_cannot_be_called_is_refused_when_decorating() -> None:
+    with pytest.raises(ConfigurationError, match="what is decorated=5: use a function"):
+        tracked(service="s")(5)
+
+
+def test_class_and_static_methods_are_tracked_on_either_side_of_their_decorator(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Local:
+        outside = tracked(service="s", operation="outside")(classmethod(lambda cls: cls))
+
+        @staticmethod
+        @tracked(service="s", operation="inside")
+        def inside() -> int:
+            return 1
+
+    assert (Local.outside(), Local.inside()) == (Local, 1)
+    assert named(capture_operations, "outside") != named(capture_operations, "inside")
