@@ -160,6 +160,13 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def raised(self, error: BaseException) -> None:
         """End with the exception that goes to the caller."""
+        try:
+            self._raised(error)
+        except BaseException:  # a signal handler's, which must not cost the record
+            self._raised(error)
+            raise
+
+    def _raised(self, error: BaseException) -> None:
         now_ns = perf_counter_ns()
         if self.done or self.recorder.closed:
             return
@@ -446,7 +453,11 @@ def _announce(operation: RunningOperation) -> None:
     try:
         operation.announce()
     except Exception as error:
-        swallow(error)
+        try:
+            swallow(error)
+        except Exception:  # a signal handler's: the call does not happen, and what began ends
+            operation.raised(error)
+            raise
 
 
 def _running(parent: RunningOperation | None) -> RunningOperation | None:

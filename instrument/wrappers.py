@@ -68,7 +68,11 @@ def sync_wrapper(function: Callable[..., Any], site: Site, give: Give) -> Callab
             operation.raised(error)
             raise
         finally:
-            leave(operation)
+            try:
+                leave(operation)
+            except BaseException:  # a signal handler's, which must not leave this call current
+                leave(operation)
+                raise
 
     return wrapper
 
@@ -87,7 +91,11 @@ def coroutine_wrapper(function: Callable[..., Any], open_: Open, give: Give) -> 
             operation.raised(error)
             raise
         finally:
-            leave(operation)
+            try:
+                leave(operation)
+            except BaseException:  # a signal handler's, which must not leave this call current
+                leave(operation)
+                raise
 
     return wrapper
 
@@ -102,11 +110,13 @@ def generator_wrapper(
         steps = steps_of()
         step, argument = generator.send, None
         while True:
-            steps.enter()
             try:
-                chunk = step(argument)
+                try:
+                    steps.enter()
+                    chunk = step(argument)
+                finally:
+                    steps.leave()
             except StopIteration as stop:
-                steps.leave()
                 steps.returned(stop.value)
                 return stop.value
             except BaseException as error:
@@ -114,7 +124,6 @@ def generator_wrapper(
                 steps.leave()
                 steps.raised(error)
                 raise
-            steps.leave()
             steps.yielded(chunk)
             # the exception is thrown in outside of its handler, so that it becomes nobody's context
             try:
@@ -136,11 +145,13 @@ def async_generator_wrapper(
         step: Callable[[Any], Any] = partial(_first_step, generator)
         argument = None
         while True:
-            steps.enter()
             try:
-                chunk = await step(argument)
+                try:
+                    steps.enter()
+                    chunk = await step(argument)
+                finally:
+                    steps.leave()
             except StopAsyncIteration:
-                steps.leave()
                 steps.returned()
                 return
             except BaseException as error:
@@ -148,7 +159,6 @@ def async_generator_wrapper(
                 steps.leave()
                 steps.raised(error)
                 raise
-            steps.leave()
             steps.yielded(chunk)
             try:
                 step, argument = generator.asend, (yield chunk)
@@ -184,11 +194,15 @@ class EntersEachStep:
         self._token = context.scope.set(self._inside)
 
     def leave(self) -> None:
-        token, self._token = self._token, None
+        token = self._token
+        if token is None:
+            return
         self._inside = context.scope.get()
-        if token is not None:
-            with suppress(ValueError):  # the step ends in another context, which never saw us
-                context.scope.reset(token)
+        # ValueError: the step ends in another context, which never saw us. RuntimeError: a signal
+        # handler's exception came between this and the next line, and this is the second try.
+        with suppress(ValueError, RuntimeError):
+            context.scope.reset(token)
+        self._token = None
 
     def yielded(self, chunk: Any) -> None:
         """Nothing to do."""
@@ -348,8 +362,8 @@ def like(original: Any, wrapper: Any) -> Any:
 
 
 def _items(iterator: Iterator[Any]) -> Generator[Any, Any, None]:
-    for item in iterator:
-        yield item  # noqa: UP028 - `yield from` would close the iterator, which is the program's
+    for item in iterator:  # noqa: UP028 - `yield from` would close it, which is the program's
+        yield item
 
 
 async def _async_items(iterator: AsyncIterator[Any]) -> AsyncGenerator[Any, Any]:
