@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from instrument._lines import end_of, operation_of, record_of
 from instrument._scan import Line, Skipped, Source, needle, scan
-from instrument.journal import is_alive
 from instrument.operation import Operation
+from instrument.run_lock import is_alive
 
 __all__ = ["Begun", "confirmed", "told_apart"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from instrument._files import lock, make_private_directory, open_private
 from instrument._guard import belongs_to_program
 from instrument.carrier import is_session_id
 from instrument.context import SessionIdentity
-from instrument.journal import lock, make_private_directory, open_private
 
 __all__ = ["AmbientSession", "new_session_id"]
 
@@ -47,6 +48,8 @@ class AmbientSession:
         self._timeout_seconds = timeout_seconds
         self._look_every_seconds = min(LOOK_EVERY_SECONDS, timeout_seconds / 4)
         self._identity: SessionIdentity | None = None
+        self._provisional: SessionIdentity | None = None
+        self._finders: set[int] = set()
         self._look_at_ns = 0
 
     def of_operation(self, now_ns: int) -> SessionIdentity:
@@ -63,10 +66,21 @@ class AmbientSession:
     def provisional(self) -> SessionIdentity:
         """Return the session in memory, where nothing may be written."""
         if self._identity is None:
-            self._identity = SessionIdentity(new_session_id())
+            self._identity = self._provisional = SessionIdentity(new_session_id())
         return self._identity
 
     def _find(self, *, refresh: bool) -> SessionIdentity:
+        finder = threading.get_ident()
+        if finder in self._finders:
+            # a signal handler or finaliser came in between, and must not wait for what it stopped
+            return self.provisional()
+        self._finders.add(finder)
+        try:
+            return self._looked_up(refresh=refresh)
+        finally:
+            self._finders.discard(finder)
+
+    def _looked_up(self, *, refresh: bool) -> SessionIdentity:
         stored = self._living()
         if stored is None or (refresh and _idle_seconds(stored) >= self._look_every_seconds):
             stored = self._refreshed_or_new() or stored
@@ -99,7 +113,7 @@ class AmbientSession:
         try:
             if not _is_taken(descriptor):
                 return None
-            stored = self._living() or _new_stored()
+            stored = self._living() or self._new()
             stored.last_activity = time.time()
             self._write(stored)
             return stored
@@ -116,6 +130,11 @@ class AmbientSession:
             return None
         alive = is_session_id(stored.session_id) and _idle_seconds(stored) < self._timeout_seconds
         return stored if alive else None
+
+    def _new(self) -> Stored:
+        now = time.time()
+        waiting, self._provisional = self._provisional, None
+        return Stored(new_session_id() if waiting is None else waiting.id, now, now)
 
     def _write(self, stored: Stored) -> None:
         temporary = self._path.with_name(f"session.json.{os.getpid()}.tmp")
@@ -153,8 +172,3 @@ def _write_file(path: Path, data: bytes) -> None:
 def _idle_seconds(stored: Stored) -> float:
     # a clock that was set back must not keep a session alive for long
     return abs(time.time() - stored.last_activity)
-
-
-def _new_stored() -> Stored:
-    now = time.time()
-    return Stored(new_session_id(), now, now)

@@ -19,16 +19,18 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from instrument import _config, journal
+from instrument import _config
 from instrument._clean import encode_anyway, encode_lines, jsonable, plain_text, whole_text
 from instrument._clock import new_id, reseed
 from instrument._config import Settings
+from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
 from instrument.carrier import from_environment
 from instrument.context import Scope, SessionIdentity, scope
 from instrument.errors import InstrumentWarning
-from instrument.journal import Journal, RunLock, make_private_directory
+from instrument.journal import Journal
+from instrument.run_lock import RunLock
 
 __all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder", "swallow"]
 
@@ -54,7 +56,7 @@ class Recorder:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.enabled: bool = settings.enabled and journal.IS_SUPPORTED
+        self.enabled: bool = settings.enabled and IS_SUPPORTED
         self.closed: bool = False
         self.pid: int = os.getpid()
         self._journal = Journal(

@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
 LAYERS = {
     "words": "errors semconv",
     "values": "operation _clock",
-    "parts": "_guard _clean _config context carrier usage _counts pricing journal ambient",
+    "parts": "_guard _files _clean _config context carrier usage _counts pricing"
+    " journal run_lock ambient",
     "writing": "recorder _said running",
     "reading": "archive _lines _scan _begun _stats _gather _sql log",
     "capture": "budget wrappers proxies session streams tracked",

@@ -1,0 +1,189 @@
+"""Files of this user's alone, opened and locked in such a way that nobody waits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from msgspec import Struct
+
+from instrument._guard import belongs_to_program
+
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows, where nothing is recorded
+    fcntl = resource = None  # type: ignore[assignment]  # every caller is behind a check for the platform
+
+__all__ = [
+    "IS_SUPPORTED",
+    "OpenFile",
+    "close",
+    "ends_whole",
+    "is_open",
+    "is_same",
+    "is_there",
+    "lock",
+    "make_private_directory",
+    "open_locked",
+    "open_private",
+    "size_of",
+]
+
+IS_SUPPORTED = fcntl is not None
+
+
+class OpenFile(Struct, frozen=True):
+    """An open file; `device` and `inode` tell whether descriptor and path are still it."""
+
+    descriptor: int
+    path: Path
+    device: int
+    inode: int
+
+
+def make_private_directory(path: Path) -> None:
+    """Make `path` and what is missing above it, for this user alone, whatever the umask."""
+    missing = []
+    while not _is_directory(path):
+        missing.append(path)
+        if path == path.parent:
+            break
+        path = path.parent
+    for place in reversed(missing):
+        try:
+            os.mkdir(place, 0o700)
+            os.chmod(place, 0o700)
+        except FileExistsError:
+            if not _is_directory(place):
+                raise
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file, made if it is missing, that this user can read and write whatever the umask."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) and mode & 0o600 != 0o600:
+            os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def lock(descriptor: int, *, exclusive: bool) -> None:
+    """Lock the file without waiting; on a file system without locks, do nothing.
+
+    Raises `BlockingIOError` where another descriptor's lock is in the way.
+    """
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+
+
+def open_locked(path: Path, *, exclusive: bool) -> OpenFile:
+    """Open a file, made if it is missing, under a lock for which nobody waits.
+
+    Raises `BlockingIOError` where another's lock is in the way, `OSError` for what is no file.
+    """
+    for _ in range(_OPENED_AT_MOST):
+        file = _open_once(path, exclusive=exclusive)
+        if is_there(file):
+            break
+        close(file)
+    return file
+
+
+def _open_once(path: Path, *, exclusive: bool) -> OpenFile:
+    descriptor = _moved_up(open_private(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK))
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
+        lock(descriptor, exclusive=exclusive)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return OpenFile(descriptor, path, found.st_dev, found.st_ino)
+
+
+def _moved_up(descriptor: int) -> int:
+    """Move a descriptor up, so that one closed behind our back is not soon somebody's file."""
+    lowest = min(_HIGH, _soft_limit() * 3 // 4)
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+        return descriptor
+    os.close(descriptor)
+    return high
+
+
+_HIGH = 8192
+# A file that is renamed away again and again, or has another inode at each look, must not hold us.
+_OPENED_AT_MOST = 8
+
+
+def _soft_limit() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit if limit != resource.RLIM_INFINITY else _HIGH * 2
+
+
+def close(file: OpenFile) -> None:
+    """Close the file, unless its descriptor has become another's."""
+    if is_open(file):
+        os.close(file.descriptor)
+
+
+def is_open(file: OpenFile) -> bool:
+    """Tell whether the descriptor still is this file."""
+    try:
+        return is_same(file, os.fstat(file.descriptor))
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+        return False
+
+
+def is_there(file: OpenFile) -> bool:
+    """Tell whether the path still is this file."""
+    try:
+        return is_same(file, os.stat(file.path))
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+        return False
+
+
+def is_same(file: OpenFile, found: os.stat_result) -> bool:
+    """Tell whether what was found is this file."""
+    return found.st_ino == file.inode and found.st_dev == file.device
+
+
+def size_of(file: OpenFile) -> int:
+    """Return the size in bytes."""
+    return os.fstat(file.descriptor).st_size
+
+
+def ends_whole(descriptor: int, size: int) -> bool:
+    """Tell whether a file of this size ends in a newline, or is empty."""
+    return size == 0 or os.pread(descriptor, 1, size - 1) in (b"\n", b"")
+
+
+def _is_directory(path: Path) -> bool:
+    # not Path.is_dir, which would swallow a timeout that a signal handler raises
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+        return False
