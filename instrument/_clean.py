@@ -19,6 +19,7 @@ __all__ = [
     "encode_lines",
     "jsonable",
     "plain_text",
+    "shortened",
     "shown_error",
     "whole_text",
 ]
@@ -35,6 +36,21 @@ def encode_anyway(line: Struct) -> bytes:
     """Return a line that JSON or UTF-8 cannot hold as it is, mended, with its newline."""
     mended = {name: jsonable(value) for name, value in asdict(line).items()}
     return encode_lines((type(line)(**mended),))
+
+
+def shortened(line: Struct) -> Struct:
+    """Return a line that is too long to be read with its texts and its metadata cut."""
+    cut = {name: _short(value) for name, value in asdict(line).items()}
+    return type(line)(**cut)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_text(value[:REPR_CHARACTERS])
+    if isinstance(value, dict):
+        few = list(value.items())[:REPR_CHARACTERS]
+        return {_short(name): _short(shown(item)) for name, item in few}
+    return value
 
 
 def jsonable(value: Any) -> Any:

@@ -63,7 +63,8 @@ def configure(
     - `error_messages`: whether messages of exceptions are recorded, cut at 500 characters.
     - `redact`: a callable `(field, value) -> value or None` that sees `error_message` and each
       metadata value before they are recorded.
-    - `propagate_threads`: whether threads carry the session of whoever starts them.
+    - `propagate_threads`: whether threads shall carry the session of whoever starts them. No
+      thread is patched yet: use `propagate`.
     - `max_bytes`: the log size beyond which one warning is given; 2 GiB.
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).

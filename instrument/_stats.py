@@ -94,21 +94,16 @@ def total_tokens(operation: Operation) -> int | None:
 
 
 def _billed(operations: Iterable[Operation]) -> list[Operation]:
-    """Leave out what repeats a response that another operation has been charged with."""
-    charged: dict[str, Operation] = {}
-    billed = []
-    for each in operations:
-        if each.response_id is None:
-            billed.append(each)
-        elif _is_better(each, charged.get(each.response_id)):
-            charged[each.response_id] = each
-    return billed + list(charged.values())
+    """Leave out what repeats a response that another operation has been charged with.
 
-
-def _is_better(operation: Operation, charged: Operation | None) -> bool:
-    if charged is None:
-        return True
-    return total_tokens(charged) is None and total_tokens(operation) is not None
+    The same response has the same id and the same counts; some servers give an id out again.
+    """
+    charged: dict[tuple[object, ...], Operation] = {}
+    for place, each in enumerate(operations):
+        counts = (each.tokens, each.input_tokens, each.output_tokens)
+        key = (place,) if each.response_id is None else (each.response_id, each.model, *counts)
+        charged.setdefault(key, each)
+    return list(charged.values())
 
 
 def _is_without_usage(operation: Operation) -> bool:

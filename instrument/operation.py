@@ -141,6 +141,9 @@ class Operation(Struct, frozen=True, kw_only=True):
     v: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        return hash((self.operation_id, self.timestamp, self.session_id))
+
 
 class SessionStats(Struct, frozen=True, kw_only=True):
     """What a session came to.
@@ -183,16 +186,18 @@ class SessionStats(Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [
-            _counted(self.operation_count, "operation"),
-            _counted(self.total_tokens, "token"),
-        ]
+        parts = [_counted(self.operation_count, "operation"), self._tokens()]
         if self.success_rate is not None:
             parts.append(f"{self.success_rate * 100:.1f} % success")
         if self.cost_usd is not None:
             parts.append(f"${self.cost_usd:,.4f}")
         parts.append(f"{self.elapsed_seconds:,.1f} s")
         return ", ".join(parts)
+
+    def _tokens(self) -> str:
+        if self.total_tokens == 0 and self.operations_without_usage:
+            return "tokens not reported"
+        return _counted(self.total_tokens, "token")
 
 
 def _counted(count: int, noun: str) -> str:

@@ -20,7 +20,14 @@ from typing import Any, cast
 from msgspec import Struct
 
 from instrument import _config
-from instrument._clean import encode_anyway, encode_lines, jsonable, plain_text, whole_text
+from instrument._clean import (
+    encode_anyway,
+    encode_lines,
+    jsonable,
+    plain_text,
+    shortened,
+    whole_text,
+)
 from instrument._clock import new_id, reseed
 from instrument._config import Settings
 from instrument._files import IS_SUPPORTED, make_private_directory
@@ -32,7 +39,7 @@ from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
 from instrument.run_lock import RunLock
 
-__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder", "swallow"]
+__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder", "swallow", "warn_once"]
 
 # Current while code that is not ours runs inside us: tracked calls in there pass through untracked.
 PASSING = Scope(SessionIdentity("passing"))
@@ -41,6 +48,8 @@ FAILED: Any = object()
 """What `Recorder.call` returns when the callback raised."""
 
 _MESSAGE_CHARACTERS = 500
+# readers pass longer lines over
+_LINE_BYTES = 15 * 1024**2
 _CURE = (
     "the program goes on, and what cannot be written is not recorded. Choose a directory that "
     "can be written with configure(log_dir=...) or INSTRUMENT_DIR, or make room there."
@@ -245,11 +254,12 @@ def lost_count() -> int:
 
 def _encoded(line: Struct) -> bytes:
     try:
-        return encode_lines((line,))
+        data = encode_lines((line,))
     except Exception as error:
         if belongs_to_program(error):
             raise
-        return encode_anyway(line)
+        data = encode_anyway(line)
+    return data if len(data) <= _LINE_BYTES else encode_lines((shortened(line),))
 
 
 def _count_lost() -> None:

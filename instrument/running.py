@@ -265,10 +265,10 @@ class RunningOperation(Scope, eq=False, weakref=True):
         """Return the reading as the decorator's own `usage=` and `success=` have it."""
         site, call = self.site, self.recorder.call
         if site.usage is not None:
-            said = call("usage=", as_reading, site.usage, result)
+            said = call(f"usage= of {site.operation}", as_reading, site.usage, result)
             reading = reconciled(reading, None if said is FAILED else said)
         if site.success is not None:
-            succeeded = call("success=", truth, site.success, result)
+            succeeded = call(f"success= of {site.operation}", truth, site.success, result)
             if succeeded is not FAILED:
                 reading = judged(reading, succeeded=succeeded)
         return reading

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from instrument import carrier
 from instrument._clean import copied
 from instrument._clock import format_timestamp
+from instrument._guard import belongs_to_program
 from instrument.ambient import new_session_id
 from instrument.carrier import Carried
 from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
-from instrument.recorder import PASSING, Recorder, recorder, swallow
+from instrument.recorder import PASSING, Recorder, recorder, swallow, warn_once
 from instrument.running import RunningOperation
 from instrument.wrappers import in_scope, like
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "current_session", "session"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _ALPHABET = "1 to 128 characters of [A-Za-z0-9._~:-]"
 
@@ -98,11 +100,12 @@ class Session(SessionIdentity):
 
     def stats(self, children: bool = True) -> SessionStats:
         """Return what the session came to so far; `children`: with the sessions inside it."""
-        return _log().stats(self.id, children=children)
+        stats = _read(lambda log: log.stats(self.id, children=children))
+        return SessionStats(session_id=self.id) if stats is None else stats
 
     def operations(self, children: bool = True) -> list[Operation]:
         """Return the finished operations in start order; `children`: with the sessions inside."""
-        return _log().operations(session=self.id, children=children)
+        return _read(lambda log: log.operations(session=self.id, children=children)) or []
 
     def headers(self) -> dict[str, str]:
         """Return W3C `traceparent` and `baggage` headers that carry the session to a service."""
@@ -231,10 +234,18 @@ def _write(entered: Session) -> None:
         swallow(error)
 
 
-def _log() -> UsageLog:
+def _read(question: Callable[[UsageLog], T]) -> T | None:
+    """Ask the log; `None`, said once, where its directory cannot be read: the program goes on."""
     from instrument.log import UsageLog  # the read path, which only this module reaches
 
-    return UsageLog(recorder().settings.log_dir)
+    log_dir = recorder().settings.log_dir
+    try:
+        return question(UsageLog(log_dir))
+    except (OSError, ConfigurationError) as error:
+        if belongs_to_program(error):
+            raise
+        warn_once(f"reading {log_dir}", f"cannot read the log in {log_dir}: {error}")
+        return None
 
 
 def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:

@@ -279,30 +279,47 @@ def test_a_stream_may_be_read_in_another_thread(
 def test_threads_that_end_a_stream_at_the_same_moment_leave_one_record(
     capture_operations: CapturedOperations,
 ) -> None:
-    class Closable:
-        def __iter__(self) -> Any:
-            return self
+    together = threading.Barrier(2, timeout=5)
 
+    class Closable(Iterator[int]):
         def __next__(self) -> int:
             return 1
 
         def close(self) -> None: ...
 
-    def close_together(stream: Any) -> None:
-        next(stream)
-        together = threading.Barrier(4)
-        threads = [
-            threading.Thread(target=lambda: (together.wait(), stream.close())) for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    @tracked(service="s", stream=True, usage=lambda usage: together.wait())
+    def ask() -> Any:
+        return Closable()
 
-    rounds = 20
-    for _ in range(rounds):
-        close_together(tracked(service="s", stream=True)(lambda: Closable())())
-    assert len(capture_operations) == rounds
+    stream = ask()
+    next(stream)
+    threads = [threading.Thread(target=stream.close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (segment,) = (capture_operations.log_dir / "journal").iterdir()  # whose reader would forgive
+    assert segment.read_bytes().count(b'"outcome":"partial"') == 1
+
+
+def test_what_a_function_returns_and_nobody_starts_leaves_no_record(
+    capture_operations: CapturedOperations,
+) -> None:
+    async def coroutine() -> None: ...
+
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def async_generator() -> Any:
+        yield 1
+
+    for make in (coroutine, generator, async_generator):
+        result = tracked(service="s")(lambda make=make: make())()
+        if make is coroutine:
+            result.close()
+        del result
+    gc.collect()
+    assert list(capture_operations) == capture_operations.log.running() == []
 
 
 def test_an_iterator_is_not_closed_because_the_stream_around_it_is_forgotten(

@@ -118,16 +118,16 @@ def test_the_fixture_works_in_a_run_of_its_own_and_the_real_log_is_not_created(
     assert not real.exists()
 
 
-def test_a_fork_does_not_take_the_captured_log_away() -> None:
+def test_a_fork_that_ends_does_not_take_the_captured_log_away() -> None:
     with capture() as operations:
         call()
-        child = os.fork()
-        if not child:
-            del operations
-            gc.collect()
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert [each.operation for each in operations] == ["call"]
+    child = os.fork()
+    if not child:
+        del operations
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert [each.operation for each in operations] == ["call"]
 
 
 def test_a_program_that_configures_itself_inside_stays_captured(

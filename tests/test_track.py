@@ -73,11 +73,13 @@ async def test_one_block_entered_by_several_tasks_at_once_tells_them_apart(
     async def work(number: int) -> None:
         async with block as op:
             op.metadata["number"] = number
-            await asyncio.sleep(0.001 * (4 - number))
+            await asyncio.sleep(0.001 * number)
             assert current_operation() is op
+            raise KeyError(number)
 
-    await asyncio.gather(*map(work, range(4)))
-    assert [each.metadata["number"] for each in capture_operations] == [0, 1, 2, 3]
+    await asyncio.gather(*map(work, range(4)), return_exceptions=True)
+    found = [(each.metadata["number"], each.error_message) for each in capture_operations]
+    assert found == [(0, "0"), (1, "1"), (2, "2"), (3, "3")]
     assert {each.parent_id for each in capture_operations} == {None}
 
 

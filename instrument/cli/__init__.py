@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -13,4 +14,7 @@ def main() -> NoReturn:
     # click stays unloaded for those who import a single module of this package
     from instrument.cli.shell import run
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open to the end
     sys.exit(run(sys.argv[1:]))
