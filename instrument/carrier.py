@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 
@@ -30,6 +29,8 @@ def is_session_id(value: object) -> bool:
 
 def trace_id_of(root: str) -> str:
     """Return the trace id (32 hex) of everything under `root`, an operation's or session's id."""
+    import hashlib  # it loads OpenSSL, and few programs ask
+
     return hashlib.blake2b(root.encode(), digest_size=16).hexdigest()
 
 

@@ -8,6 +8,7 @@ line is whole and out at once under threads, signal handlers, finalisers, forks 
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import re
@@ -25,6 +26,7 @@ from instrument._files import (
     make_private_directory,
     open_locked,
     size_of,
+    write,
 )
 from instrument._guard import belongs_to_program
 
@@ -84,7 +86,8 @@ class Journal:
         closes_torn = self._torn
         data = b"\n" + line if closes_torn else line
         try:
-            written = os.write(segment.descriptor, data)
+            # threading.active_count() takes a lock that a signal handler may have interrupted
+            written = (write if _thread._count() else os.write)(segment.descriptor, data)
         except OSError as error:
             return self._not_written(error, segment, line, now_ns)
         if written != len(data):
