@@ -26,6 +26,7 @@ __all__ = [
     "is_open",
     "is_same",
     "is_there",
+    "load_keeping_write",
     "lock",
     "make_private_directory",
     "open_locked",
@@ -176,20 +177,21 @@ def is_same(file: OpenFile, found: os.stat_result) -> bool:
 
 
 def write(descriptor: int, data: bytes) -> int:
-    """Write as `os.write` does, beside other threads, without giving up the interpreter's lock.
+    """Write as `os.write` does, but without giving up the interpreter's lock.
 
-    The write takes a microsecond; winning the lock back from a thread that computes takes 5 ms,
+    The write takes a microsecond; beside a thread that computes, winning the lock back takes 5 ms,
     one time in five.
     """
     if len(data) <= _SHORT_BYTES:
-        written = (_keeping_write or _load_keeping_write())(descriptor, data, len(data))
+        written = (_keeping_write or load_keeping_write())(descriptor, data, len(data))
         if written >= 0:
             return written
     # raises what was wrong
     return os.write(descriptor, data)
 
 
-def _load_keeping_write() -> Callable[[int, bytes, int], int]:
+def load_keeping_write() -> Callable[[int, bytes, int], int]:
+    """Have what `write` needs loaded before it is timed."""
     global _keeping_write
     try:
         import ctypes  # few milliseconds, which a program without threads need not spend

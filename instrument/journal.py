@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter_ns
 
 from instrument._files import (
     OpenFile,
@@ -23,6 +24,7 @@ from instrument._files import (
     ends_whole,
     is_open,
     is_same,
+    load_keeping_write,
     make_private_directory,
     open_locked,
     size_of,
@@ -34,6 +36,8 @@ __all__ = ["Journal"]
 
 SEGMENT_BYTES = 64 * 1024**2
 LOOK_EVERY_NS = 1_000_000_000
+SLOW_WRITE_NS = 1_000_000
+KEPT_FOR_NS = 30_000_000_000
 # what other writers may have added since, by far
 _TAIL_BYTES = 1024**2
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
@@ -70,6 +74,8 @@ class Journal:
         self._torn = False
         self._look_at_ns = 0
         self._retry_at_ns = 0
+        self._keep_until_ns = 0
+        self._keep_not_before_ns = 0
         self._told_size = False
 
     def append(self, line: bytes, now_ns: int) -> bool:
@@ -86,12 +92,15 @@ class Journal:
         closes_torn = self._torn
         data = b"\n" + line if closes_torn else line
         try:
-            # threading.active_count() takes a lock that a signal handler may have interrupted
-            written = (write if _thread._count() else os.write)(segment.descriptor, data)
+            keeping = now_ns < self._keep_until_ns
+            written = (self._kept if keeping else os.write)(segment.descriptor, data)
         except OSError as error:
             return self._not_written(error, segment, line, now_ns)
         if written != len(data):
             return self._cut_short(segment, written)
+        # threading.active_count() takes a lock that a signal handler may have interrupted
+        if _thread._count() and not keeping and perf_counter_ns() - now_ns > SLOW_WRITE_NS:
+            self._keep(now_ns)
         if closes_torn:
             self._torn = False
         if self._fsync:
@@ -134,6 +143,20 @@ class Journal:
             self._torn = True
         self._report("the line was cut short (is the disk full?)", str(segment.path))
         return False
+
+    def _keep(self, now_ns: int) -> None:
+        """Keep the interpreter's lock in the next writes: waiting for it made this one slow."""
+        if now_ns >= self._keep_not_before_ns:
+            load_keeping_write()
+            self._keep_until_ns = now_ns + KEPT_FOR_NS
+
+    def _kept(self, descriptor: int, data: bytes) -> int:
+        """Write with the lock kept; not again soon if the disk is slow, for the others waited."""
+        began_ns = perf_counter_ns()
+        written = write(descriptor, data)
+        if perf_counter_ns() - began_ns > SLOW_WRITE_NS:
+            self._keep_until_ns, self._keep_not_before_ns = 0, began_ns + KEPT_FOR_NS
+        return written
 
     def _sync(self, segment: OpenFile) -> None:
         try:
