@@ -89,18 +89,30 @@ def settings() -> Settings:
     global _current
     found = _current
     if found is None:
-        found = _current = _resolve(_given, os.environ)
+        found = _resolve(_given, os.environ)
+        for place in _places:
+            found = replace(found, log_dir=place, fallback=False)
+        _current = found
     return found
 
 
 @contextmanager
-def override(*, fallback: bool = False, **changes: Any) -> Iterator[None]:
-    """Put other settings in force for the whole process until the block ends."""
-    before = settings()
-    _put(replace(before, fallback=fallback, **_checked(changes)))
+def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
+    """Put other settings in force for the whole process until the block ends.
+
+    `log_dir` holds until then, whatever `configure` says meanwhile.
+    """
+    checked = _checked(changes)
+    before, given = settings(), dict(_given)
+    _given.update(checked)
+    _places.append(log_dir)
+    _put(None)
     try:
         yield
     finally:
+        _places.remove(log_dir)
+        _given.clear()
+        _given.update(given)
         _put(before)
 
 
@@ -265,4 +277,5 @@ _VARIABLES = {"INSTRUMENT_DIR": "log_dir", "INSTRUMENT_DURABILITY": "durability"
 _LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None
+_places: list[Path] = []
 _listeners: list[Callable[[], None]] = []

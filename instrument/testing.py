@@ -65,7 +65,7 @@ def capture(**settings: Any) -> Iterator[CapturedOperations]:
     captured = CapturedOperations(log_dir)
     before = os.environ.get("INSTRUMENT_DIR")
     try:
-        with _config.override(log_dir=log_dir, fallback=False, **{"enabled": True, **settings}):
+        with _config.override(log_dir=log_dir, **{"enabled": True, **settings}):
             os.environ["INSTRUMENT_DIR"] = str(log_dir)
             yield captured
     finally:

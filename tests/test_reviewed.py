@@ -68,6 +68,19 @@ def test_a_broken_usage_callable_is_named_and_told_once_for_each_function() -> N
     ]
 
 
+def test_what_configure_says_inside_capture_does_not_lead_to_the_real_log(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    program = f"""
+from instrument.testing import capture
+configure(log_dir={str(real)!r})
+with capture() as operations:
+    configure(error_messages=False)
+    ask()
+print(len(operations), os.path.exists({str(real)!r}))
+"""
+    assert run(program, tmp_path / "log") == ("1 False", "")
+
+
 def test_operations_can_be_put_into_a_set(capture_operations: CapturedOperations) -> None:
     tracked(service="s")(answer)(1)
     assert len({*capture_operations, *capture_operations}) == 1
