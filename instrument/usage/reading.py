@@ -87,10 +87,6 @@ class StreamClass(NamedTuple):
     iterator: str | None
     is_async: bool
 
-    @property
-    def is_manager(self) -> bool:
-        return self.iterator is None
-
 
 class Family(Protocol):
     """What a module for one provider's shapes offers."""
