@@ -39,10 +39,20 @@ from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
 from instrument.run_lock import RunLock
 
-__all__ = ["FAILED", "PASSING", "Recorder", "lost_count", "recorder", "swallow", "warn_once"]
+__all__ = [
+    "FAILED",
+    "NO_SESSION",
+    "Muted",
+    "Recorder",
+    "current",
+    "lost_count",
+    "recorder",
+    "swallow",
+    "warn_once",
+]
 
-# Current while code that is not ours runs inside us: tracked calls in there pass through untracked.
-PASSING = Scope(SessionIdentity("passing"))
+NO_SESSION = SessionIdentity("")
+"""The session of muted code that runs outside of every session."""
 
 FAILED: Any = object()
 """What `Recorder.call` returns when the callback raised."""
@@ -54,6 +64,18 @@ _CURE = (
     "the program goes on, and what cannot be written is not recorded. Choose a directory that "
     "can be written with configure(log_dir=...) or INSTRUMENT_DIR, or make room there."
 )
+
+
+class Muted(Scope, eq=False):
+    """Current while code that is not ours runs inside us: tracked calls in it pass untracked.
+
+    `outer` and its session are what is current around it.
+    """
+
+    @classmethod
+    def here(cls) -> Muted:
+        around = scope.get()
+        return cls(NO_SESSION if around is None else around.session, around)
 
 
 class Recorder:
@@ -119,7 +141,7 @@ class Recorder:
         """Return what the user's callback returns, or `FAILED`; calls in it are not tracked."""
         before = scope.get()
         try:
-            scope.set(PASSING)
+            scope.set(Muted.here())
             return callback(*arguments)
         except Exception as error:  # the callback's failure must not become its caller's
             if belongs_to_program(error, in_callback=True):
@@ -219,6 +241,12 @@ def recorder() -> Recorder:
     return _recorder or _activate()
 
 
+def current() -> Scope:
+    """Return what is current; outside of everything what `peek` gives."""
+    found = scope.get()
+    return recorder().peek() if found is None or found.session is NO_SESSION else found
+
+
 def swallow(error: Exception) -> None:
     """Swallow an exception of our own, counted and said once; let the program's go on."""
     if belongs_to_program(error):
@@ -238,7 +266,7 @@ def warn_once(once: str, message: str) -> None:
     _warned.add(once)
     before = scope.get()
     try:
-        scope.set(PASSING)
+        scope.set(Muted.here())
         warnings.warn(message, InstrumentWarning, stacklevel=3)
     except Exception as error:  # -W error, or a showwarning of the program that fails
         if belongs_to_program(error, in_callback=True):

@@ -8,9 +8,10 @@ from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
-from instrument._clean import copied, jsonable, shown, shown_error
+from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp, new_id
-from instrument._counts import are_plausible, impossible, plus, tokens_of, without
+from instrument._counts import plus
+from instrument._finished import Following, put_reading, put_steps, put_verdict, taken
 from instrument._said import (
     as_reading,
     by_caller,
@@ -22,14 +23,12 @@ from instrument._said import (
 )
 from instrument.context import Scope, scope
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
-from instrument.recorder import FAILED, PASSING, Recorder, recorder, swallow
-from instrument.usage import total
-from instrument.usage.reading import Merge, Reader, Reading, Readings
+from instrument.recorder import FAILED, Muted, recorder, swallow
+from instrument.usage.reading import Reader, Reading
 
-__all__ = ["Following", "RunningOperation", "Site", "begin", "current_operation"]
+__all__ = ["RunningOperation", "Site", "begin", "current_operation"]
 
 SLOW_NS = 100_000_000
-_CLAIMS_KEPT = 10_000
 _NOTED_NOTHING: dict[str, Any] = {}
 
 
@@ -68,22 +67,6 @@ class Site(Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.asks = self.usage is not None or self.success is not None
-
-
-class Following(Struct, eq=False):
-    """What is known of a result that is still being produced, step by step.
-
-    `open` holds one token until the end, which is taken once, whichever thread ends it. `latest`
-    stands for a response without an id. `is_tap` says that nobody sees the return value.
-    """
-
-    merge: Merge
-    open: list[bool]
-    latest: Any = None
-    is_tap: bool = False
-    active_ns: int = 0
-    chunks: int = 0
-    first_chunk_ns: int | None = None
 
 
 class RunningOperation(Scope, eq=False, weakref=True):
@@ -290,7 +273,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         site, session, active = self.site, self.session, self.recorder
         elapsed_ns = now_ns - self.begun_ns
         following = self.following
-        if following is not None and not _taken(following.open):
+        if following is not None and not taken(following.open):
             return
         line = OperationLine(
             format_timestamp(self.started_ns),
@@ -314,81 +297,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if reading is None and self.added is not None:
             reading = Reading()
         if reading is not None:
-            self._put_reading(line, reading, result)
+            put_reading(line, reading, result, self, self.added, active)
         if self.failure is not None and verdict is None:
             verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
         if verdict is not None:
-            _put_verdict(line, verdict, active)
+            put_verdict(line, verdict, active)
         if following is not None:
-            _put_steps(line, following, self.begun_ns)
+            put_steps(line, following, self.begun_ns)
         site.slow = elapsed_ns > SLOW_NS
         self.done = True
         active.write(line, now_ns)
         if session.gate is not None:
             session.gate.settle(self, line)
-
-    def _put_reading(self, line: OperationLine, reading: Reading, result: Any) -> None:
-        line.provider = reading.provider
-        line.kind = reading.kind
-        line.response_id = reading.response_id
-        if reading.model is not None:
-            line.model = reading.model
-        if reading.outcome is not None:
-            _put_verdict(line, reading, self.recorder)
-        owner = self._owner(reading, result)
-        if owner is not None:
-            line.usage_operation_id = owner
-            if self.added is None:
-                return
-            reading = Reading()
-        elif reading.__class__ is Readings:
-            reading = self._unclaimed(reading, line)
-        if self.added is not None:
-            reading = plus(reading, self.added)
-        if not are_plausible(reading):
-            dropped = impossible(reading)
-            if dropped:
-                line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
-                reading = without(reading, dropped)
-        line.tokens = tokens_of(reading)
-        line.input_tokens = reading.input_tokens
-        line.output_tokens = reading.output_tokens
-        line.cache_read_tokens = reading.cache_read_tokens
-        line.cache_write_tokens = reading.cache_write_tokens
-        line.reasoning_tokens = reading.reasoning_tokens
-        if reading.cost_usd is not None:
-            line.cost_usd = reading.cost_usd
-            line.cost_source = reading.cost_source or "provider"
-
-    def _owner(self, reading: Reading, result: Any) -> str | None:
-        """Return whose usage this is: an operation's that ran inside this one, or `None`, ours.
-
-        Ours is claimed on every operation around.
-        """
-        claims, key = self.claims, reading.response_id
-        if claims:
-            if key is not None:
-                owner = claims.get(key)
-                if owner is not None:
-                    return str(owner)
-            elif None in claims and claims[None][0] is result and result is not None:
-                return str(claims[None][1])
-        above = self.parent
-        while above is not None:
-            _claim(above.claims, key, result, self.id)
-            above = above.parent
-        return None
-
-    def _unclaimed(self, readings: Readings, line: OperationLine) -> Reading:
-        """Return the sum of what no operation inside has counted already."""
-        owners = [
-            None if part.response_id is None else self._owner(part, None) for part in readings.parts
-        ]
-        ours = [part for part, owner in zip(readings.parts, owners, strict=True) if owner is None]
-        if len(ours) == len(owners):
-            return readings
-        line.usage_operation_id = next(owner for owner in owners if owner is not None)
-        return total(ours) if ours else Reading()
 
 
 def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
@@ -398,7 +318,7 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
     """
     try:
         active = recorder()
-        if outer is PASSING or not active.enabled:
+        if not active.enabled or outer.__class__ is Muted:
             return None
         around = active.outermost(perf_counter_ns()) if outer is None else outer
         parent = around if around.__class__ is RunningOperation else around.parent
@@ -431,7 +351,7 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
 def _move(operation: RunningOperation, outer: Scope | None) -> None:
     """Put an operation that has not started inside of what is current where it starts."""
     operation.left, operation.outer = False, outer
-    if outer is PASSING:
+    if isinstance(outer, Muted):
         return
     around = operation.recorder.outermost(perf_counter_ns()) if outer is None else outer
     parent = around if isinstance(around, RunningOperation) else around.parent
@@ -443,6 +363,8 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
 def current_operation() -> RunningOperation | None:
     """Return the tracked call that is running here, innermost first; `None` outside of any."""
     found = scope.get()
+    if isinstance(found, Muted):
+        found = found.outer
     if found is None or isinstance(found, RunningOperation):
         return found
     inside: RunningOperation | None = found.parent
@@ -465,33 +387,3 @@ def _running(parent: RunningOperation | None) -> RunningOperation | None:
     while parent is not None and parent.done:
         parent = parent.parent
     return parent
-
-
-def _claim(claims: dict[Any, Any], key: str | None, result: Any, owner: str) -> None:
-    if key is None:
-        claims[None] = (result, owner)
-        return
-    if len(claims) >= _CLAIMS_KEPT:
-        claims.pop(next(iter(claims)), None)
-    claims[key] = owner
-
-
-def _taken(tokens: list[bool]) -> bool:
-    try:
-        return tokens.pop()
-    except IndexError:
-        return False
-
-
-def _put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None:
-    line.success = verdict.outcome == "partial"
-    line.outcome = None if verdict.outcome == "error" else verdict.outcome
-    line.error_type = verdict.error_type
-    line.error_message = active.clean_message(verdict.error_message)
-
-
-def _put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
-    line.active_seconds = following.active_ns / 1e9
-    line.chunks = following.chunks
-    if following.first_chunk_ns is not None:
-        line.first_chunk_seconds = (following.first_chunk_ns - begun_ns) / 1e9

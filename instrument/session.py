@@ -19,7 +19,7 @@ from instrument.carrier import Carried
 from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
-from instrument.recorder import PASSING, Recorder, recorder, swallow, warn_once
+from instrument.recorder import NO_SESSION, Muted, Recorder, current, recorder, swallow, warn_once
 from instrument.running import RunningOperation
 from instrument.wrappers import in_scope, like
 
@@ -65,7 +65,7 @@ class Session(SessionIdentity):
 
     def __enter__(self) -> Session:
         outer = scope.get()
-        if outer is not PASSING:
+        if not isinstance(outer, Muted):
             _write(self)
             scope.set(_entry(self, outer))
         return self
@@ -181,19 +181,16 @@ def session(
 
 def current_session() -> Session:
     """Return the innermost explicit session, else the inherited one, else the ambient one."""
-    around = scope.get()
-    if around is None or around is PASSING:
-        around = recorder().peek()
-    if isinstance(around.session, Session):
-        return around.session
-    found = around.session
+    found = current().session
+    if isinstance(found, Session):
+        return found
     return Session(found.id, found.name, found.parent_id, trace_id=found.trace_id)
 
 
 def _around() -> tuple[str | None, str | None]:
     """Return the id of the session that is around here, and its trace id."""
     found = scope.get()
-    if found is not None and found is not PASSING:
+    if found is not None and found.session is not NO_SESSION:
         return found.session.id, found.session.trace_id
     inherited = _inherited()
     return (None, None) if inherited is None else (inherited.session_id, inherited.trace_id)

@@ -20,10 +20,11 @@ from instrument.errors import (
     ConfigurationError,
     ConfigurationTypeError,
     InstrumentWarning,
+    reject_type,
     reject_unknown,
 )
 from instrument.operation import Usage
-from instrument.recorder import PASSING, recorder
+from instrument.recorder import current, recorder
 from instrument.running import RunningOperation, Site, begin
 from instrument.streams import give_back, give_back_stream
 from instrument.wrappers import (
@@ -55,7 +56,7 @@ class Decorator(Protocol):
 
 
 def tracked(
-    *,
+    *misplaced: NoReturn,
     service: str,
     operation: str | None = None,
     model: str | None = None,
@@ -82,6 +83,8 @@ def tracked(
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
+    if misplaced:
+        reject_type("tracked() argument", misplaced[0], "keywords: tracked(service=...)")
     reject_unknown("tracked", dict(unknown), _TRACKED_ACCEPTS)
     site = Site(
         service=_name("service", service),
@@ -290,10 +293,9 @@ def _block_site(service: str, operation: str) -> Site:
 
 def _unrecorded(site: Site) -> RunningOperation:
     """Return an operation on which everything works and that leaves no record."""
-    around = scope.get()
-    if around is None or around is PASSING:
-        around = recorder().peek()
-    return RunningOperation(around.session, site=site, recorder=recorder(), id=new_id(), done=True)
+    return RunningOperation(
+        current().session, site=site, recorder=recorder(), id=new_id(), done=True
+    )
 
 
 def _is_supported() -> bool:

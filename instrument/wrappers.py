@@ -23,8 +23,9 @@ from types import AsyncGeneratorType, GeneratorType, coroutine
 from typing import Any, Protocol
 
 from instrument import context
+from instrument._finished import Following
 from instrument.context import Scope, leave
-from instrument.running import Following, RunningOperation, Site, begin
+from instrument.running import RunningOperation, Site, begin
 from instrument.usage import new_merge
 
 __all__ = [

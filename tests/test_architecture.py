@@ -22,7 +22,7 @@ LAYERS = {
     "values": "operation _clock",
     "parts": "_guard _files _clean _config context carrier usage _counts pricing"
     " journal run_lock ambient",
-    "writing": "recorder _said running",
+    "writing": "recorder _said _claims _finished running",
     "reading": "archive _lines _scan _begun _stats _gather _sql log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",

@@ -203,6 +203,14 @@ def test_what_tracked_cannot_use_is_told_when_decorating(wrong: Any, message: st
         tracked(**{"service": "s", **wrong})
 
 
+@pytest.mark.parametrize("misplaced", [len, "openai"])
+def test_tracked_without_keywords_names_the_cure(misplaced: Any) -> None:
+    with pytest.raises(TypeError, match="'service'"):
+        tracked(misplaced)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match=re.escape("use keywords: tracked(service=...)")):
+        tracked(misplaced, service="s")
+
+
 def test_what_cannot_be_called_is_refused_when_decorating() -> None:
     with pytest.raises(ConfigurationError, match="what is decorated=5: use a function"):
         tracked(service="s")(5)

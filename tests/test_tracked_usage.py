@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from responses import chat, chunks, counts, only
 
-from instrument import InstrumentWarning, Usage, current_operation, track, tracked
+from instrument import (
+    InstrumentWarning,
+    Usage,
+    current_operation,
+    current_session,
+    session,
+    track,
+    tracked,
+)
 from instrument.testing import CapturedOperations
 
 
@@ -299,13 +307,29 @@ def test_calls_made_by_usage_success_and_redact_are_not_recorded() -> None:
 
     @tracked(service="s")
     def other(*anything: Any) -> None:
-        assert current_operation() is None
+        pass
 
     with capture(redact=other) as operations:
         tracked(service="s", operation="only", usage=other, success=other, metadata={"a": 1})(
             chat
         )()
     assert only(operations).operation == "only"
+
+
+def test_callbacks_see_the_session_and_the_operation_they_are_asked_about(
+    capture_operations: CapturedOperations,
+) -> None:
+    seen = []
+
+    def usage(result: Any) -> None:
+        seen.append((current_session().id, current_operation()))
+
+    with session("work") as work, track("outer", service="s") as outer:
+        tracked(service="s", usage=usage)(chat)()
+    tracked(service="s", usage=usage)(chat)()
+    (inside, operation), (outside, _) = seen
+    assert (inside, operation.parent_id) == (work.id, outer.id)
+    assert outside == current_session().id != work.id
 
 
 def test_calls_made_by_showwarning_are_not_recorded(

@@ -170,4 +170,6 @@ def repr_and_str_name_the_function(subject: Subject) -> None:
 @behaviour()
 def autospec_mocks_keep_the_signature(subject: Subject) -> None:
     stand_in = mock.create_autospec(subject.decorate(coroutine_sample))
-    assert repr(raised(stand_in)) == """TypeError("missing a required argument: 'value'")"""
+    error = raised(stand_in)
+    assert isinstance(error, TypeError)
+    assert "'value'" in str(error)
