@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from instrument._scan import Line, Skipped, Source, needle, scan
 from instrument.operation import Operation
 from instrument.run_lock import is_alive
 
-__all__ = ["Begun", "confirmed", "told_apart"]
+__all__ = ["Begun", "confirmed", "interrupted", "living", "running"]
 
 
 class Begun:
@@ -63,28 +63,38 @@ def confirmed(sources: list[Source], operation_ids: Collection[str]) -> list[Lin
     return begun.left()
 
 
-def told_apart(
-    sources: list[Source], lines: list[Line], now: datetime
-) -> tuple[list[Operation], list[Operation]]:
-    """Return the running and the interrupted operations that the begin lines stand for.
+def living(lines: Iterable[Line]) -> list[Line]:
+    """Return the begin lines whose process still holds its `run/<run>.lock`."""
+    alive, _ = _told_apart(lines)
+    return [each.line for each in alive]
 
-    Running: its process still holds `run/<run>.lock`. Interrupted: it does not; the duration ends
-    at the process's last sign of life.
+
+def running(lines: Iterable[Line], now: datetime) -> list[Operation]:
+    """Return the operations that these begin lines of living processes stand for."""
+    return [_Begin.of(line).operation("running", now) for line in lines]
+
+
+def interrupted(sources: list[Source], lines: Iterable[Line]) -> list[Operation]:
+    """Return the operations among these whose process has died.
+
+    Their duration ends at the process's last sign of life.
     """
-    alive: dict[tuple[Any, Any], bool] = {}
-    running: list[_Begin] = []
+    _, dead = _told_apart(lines)
+    signs = _last_signs(sources, dead)
+    return [each.operation("interrupted", signs[each.operation_id]) for each in dead]
+
+
+def _told_apart(lines: Iterable[Line]) -> tuple[list[_Begin], list[_Begin]]:
+    lives: dict[tuple[Any, Any], bool] = {}
+    alive: list[_Begin] = []
     dead: list[_Begin] = []
     for line in lines:
         begin = _Begin.of(line)
         key = (line.source.log_dir, begin.run)
-        if key not in alive:
-            alive[key] = begin.lives()
-        (running if alive[key] else dead).append(begin)
-    signs = _last_signs(sources, dead)
-    return (
-        [each.operation("running", now) for each in running],
-        [each.operation("interrupted", signs[each.operation_id]) for each in dead],
-    )
+        if key not in lives:
+            lives[key] = begin.lives()
+        (alive if lives[key] else dead).append(begin)
+    return alive, dead
 
 
 class _Begin(Struct, frozen=True):
@@ -138,7 +148,8 @@ def _last_signs(sources: list[Source], dead: list[_Begin]) -> dict[str, datetime
 def _lines_of_processes(sources: list[Source], watches: list[_Watch]) -> Iterator[Line]:
     searched = [b'"pid":%d' % pid for pid in {watch.begin.pid for watch in watches}]
     places = {watch.begin.line.source.log_dir for watch in watches}
-    here = [each for each in sources if each.log_dir in places]
+    first = min((watch.begin.line.moment for watch in watches), default=None)
+    here = [each for each in sources if each.log_dir in places and each.reaches(first)]
     found = scan(here, Skipped(), searched) if searched else ()
     return (line for line in found if line.head.type != "void")
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import dropwhile
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instrument._begun import Begun, confirmed, told_apart
+from instrument._begun import Begun, confirmed, interrupted, living, running
 from instrument._lines import Head, operation_of, outcome_of, record_of
-from instrument._scan import Line, Skipped, Source, needle, scan, sources_of
+from instrument._scan import (
+    Line,
+    Skipped,
+    Source,
+    beginning,
+    needle,
+    scan,
+    sources_of,
+)
 from instrument._stats import SessionFacts
 from instrument.operation import Operation
 
@@ -45,6 +54,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
     def needles(self) -> list[bytes | None] | None:
         return None if self.sessions is None else [needle(each) for each in self.sessions]
 
+    def earliest(self) -> datetime | None:
+        """Return a moment before which nothing that is wanted was written; `None`: unknown."""
+        born = _born(self.sessions or ())
+        return max(filter(None, (self.since, born)), default=None)
+
 
 class Reading:
     """Reads the journals of `log_dirs` as they are now, in as many passes as a query needs."""
@@ -54,6 +68,10 @@ class Reading:
         self.skipped = Skipped()
         self.facts: dict[str, SessionFacts] = {}
         self._begun = Begun()
+
+    @property
+    def newest_sources(self) -> list[Source]:
+        return sorted(self.sources, key=lambda each: each.written_at, reverse=True)
 
     def operations(self, wanted: Wanted, limit: int | None = None) -> list[Operation]:
         """Return the newest `limit` finished and interrupted operations, in start order."""
@@ -74,50 +92,46 @@ class Reading:
 
     def running(self) -> list[Operation]:
         """Return the operations that have begun and whose process lives, in start order."""
-        for line in scan(self.sources, self.skipped):
-            self._begun.add(line)
-        running, _ = told_apart(self.sources, self._begun.left(), datetime.now(UTC))
-        return sorted(running, key=start_order)
+        begun = (line for line in scan(self.sources, self.skipped, [b'"begin"']) if _begins(line))
+        alive = {line.head.operation_id or "": line for line in living(begun)}
+        first = min((line.moment for line in alive.values()), default=None)
+        since = [each for each in self.sources if each.reaches(first)]
+        return sorted(running(confirmed(since, alive), datetime.now(UTC)), key=start_order)
 
     def latest_sessions(self, limit: int | None) -> dict[str, list[Operation]]:
         """Return the operations of the sessions in which something began last, newest first."""
-        latest: dict[str, datetime] = {}
-        first_source: dict[str, Source] = {}
-        for line in scan(self.sources, self.skipped):
-            session_id = line.head.session_id
-            if session_id is None:
-                continue
-            before = latest.get(session_id)
-            if before is None:
-                first_source[session_id] = line.source
-            if before is None or line.moment > before:
-                latest[session_id] = line.moment
-        ranked = sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
-        return self._by_session(ranked, {first_source[each] for each in ranked})
-
-    def _by_session(self, session_ids: list[str], begin: set[Source]) -> dict[str, list[Operation]]:
-        """Read the operations of sessions, of which nothing stands before the sources `begin`."""
-        found: dict[str, list[Operation]] = {each: [] for each in session_ids}
+        ranked = self.session_ids("", limit)
+        found: dict[str, list[Operation]] = {each: [] for each in ranked}
         if not found:
             return found
-        wanted = Wanted(sessions=frozenset(found))
-        newest = _Newest(None)
         skipped, self.skipped = self.skipped, Skipped()  # each line counts once
-        self._pass(wanted, newest, list(dropwhile(lambda each: each not in begin, self.sources)))
-        self.skipped = skipped
-        for operation in self._with_interrupted(newest.operations(), wanted, None):
+        for operation in self.operations(Wanted(sessions=frozenset(found))):
             found[operation.session_id].append(operation)
+        self.skipped = skipped
         return found
 
-    def _pass(
-        self, wanted: Wanted, newest: _Newest, sources: list[Source] | None = None
-    ) -> set[str]:
+    def session_ids(self, prefix: str, limit: int | None) -> list[str]:
+        """Return the ids of the sessions in which something began last, newest first."""
+        latest: dict[str, datetime] = {}
+        needles = [beginning(prefix)] if prefix else None
+        for source in self.newest_sources:
+            if _outdates(latest, limit, source):
+                break
+            for line in scan([source], self.skipped, needles):
+                session_id = line.head.session_id
+                if session_id is not None and session_id.startswith(prefix):
+                    before = latest.get(session_id)
+                    if before is None or line.moment > before:
+                        latest[session_id] = line.moment
+        return sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
+
+    def _pass(self, wanted: Wanted, newest: _Newest) -> set[str]:
         """Gather what is wanted; return the sessions met whose parent is among the wanted ones."""
         born = set()
         parents = wanted.sessions or ()
         begun, takes = self._begun, wanted.takes
         takes_begin = replace(wanted, outcome=None).takes
-        for line in scan(sources or self.sources, self.skipped, wanted.needles()):
+        for line in self._lines(wanted, newest):
             head, kind = line.head, line.head.type
             if kind != "begin" or takes_begin(head, line.moment):
                 begun.add(line)
@@ -130,6 +144,13 @@ class Reading:
                 born.add(head.session_id)
         return born
 
+    def _lines(self, wanted: Wanted, newest: _Newest) -> Iterator[Line]:
+        """Yield the lines that may be wanted, the newest file first, until no file can add any."""
+        earliest, needles = wanted.earliest(), wanted.needles()
+        for source in self.newest_sources:
+            if source.reaches(earliest) and source.reaches(newest.oldest()):
+                yield from scan([source], self.skipped, needles)
+
     def _learn(self, line: Line, sessions: Iterable[str]) -> None:
         session_id = line.head.session_id
         if session_id is None or session_id not in sessions:
@@ -137,8 +158,7 @@ class Reading:
         record = record_of(line.data)
         facts = self.facts.setdefault(session_id, SessionFacts())
         name, parent_id = record.get("session_name"), line.head.parent_session_id
-        facts.learn(name if isinstance(name, str) else None, parent_id)
-        facts.entered_at = max(facts.entered_at or line.moment, line.moment)
+        facts.entered(line.moment, name if isinstance(name, str) else None, parent_id)
 
     def _with_interrupted(
         self, finished: list[Operation], wanted: Wanted, limit: int | None
@@ -155,8 +175,30 @@ class Reading:
 
         The whole log is asked about them: a void line, for one, names no session.
         """
-        lines = confirmed(self.sources, operation_ids)
-        return told_apart(self.sources, lines, datetime.now(UTC))[1]
+        return interrupted(self.sources, confirmed(self.sources, operation_ids))
+
+
+def _born(session_ids: Collection[str]) -> datetime | None:
+    """Return when the first of these sessions was made, which ids that we made tell."""
+    made = [_MADE.fullmatch(each) for each in session_ids]
+    seconds = [int(each[1]) for each in made if each is not None]
+    if not seconds or len(seconds) < len(made) or min(seconds) > time.time():
+        return None
+    return datetime.fromtimestamp(min(seconds), UTC)
+
+
+def _outdates(latest: dict[str, datetime], limit: int | None, source: Source) -> bool:
+    """Tell whether nothing in `source` can be among the `limit` latest."""
+    if limit is None or not limit or len(latest) < limit:
+        return limit == 0
+    return not source.reaches(heapq.nlargest(limit, latest.values())[-1])
+
+
+def _begins(line: Line) -> bool:
+    return line.head.type == "begin"
+
+
+_MADE = re.compile(r"session_(\d{1,12})_[0-9a-f]{8}")
 
 
 def start_order(operation: Operation) -> tuple[datetime, str]:
@@ -183,6 +225,13 @@ class _Newest:
             self._lines.append(line)
             if len(self._lines) > 2 * self._limit + 1000:
                 self._trim(self._limit)
+
+    def oldest(self) -> datetime | None:
+        """Return the start of the oldest that is kept; `None` while there is room for older."""
+        if self._limit is None:
+            return None
+        self._trim(self._limit)
+        return self._oldest if len(self._lines) == self._limit else None
 
     def operations(self) -> list[Operation]:
         if self._limit is not None:

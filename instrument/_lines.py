@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
-from instrument.operation import Operation
+from instrument.operation import MAX_COUNT, Operation
 
 __all__ = [
     "OUTCOMES",
     "Head",
     "decode_head",
+    "decode_heads",
     "end_of",
     "moment_of",
     "operation_of",
@@ -29,7 +31,7 @@ __all__ = [
 OUTCOMES = ("ok", "error", "cancelled", "partial", "interrupted")
 OTHER_TYPES = ("begin", "session", "void")
 SUCCESSES = ("ok", "partial")
-MAX_COUNT = 10**12
+FAILURES = ("error", "cancelled", "interrupted")
 
 
 class Head(Struct, gc=False):
@@ -73,6 +75,14 @@ def decode_head(line: bytes) -> Head:
         return _lenient_head(_decode_object(line))
 
 
+def decode_heads(block: bytes) -> list[Head] | None:
+    """Read the heads of all lines that are not blank; `None` where any of them is odd."""
+    try:
+        return _decode_heads(block)
+    except (ValueError, RecursionError):
+        return None
+
+
 def moment_of(timestamp: str | None) -> datetime | None:
     """Return a timestamp in UTC, naive ones taken as UTC; `None` for what is no timestamp."""
     try:
@@ -108,6 +118,26 @@ def record_of(line: bytes) -> dict[str, Any]:
 
 def operation_of(line: bytes) -> Operation | None:
     """Read a whole operation; `None` for a line that does not hold one."""
+    return _plain_operation(line) or _odd_operation(line)
+
+
+def _plain_operation(line: bytes) -> Operation | None:
+    """Read a line that is as the recorder writes it, at once; `None` for any other."""
+    try:
+        operation = _decode_operation(line)
+    except (ValueError, RecursionError):
+        return None
+    if operation.timestamp.tzinfo is not UTC or operation.extra or operation.v == 0:
+        return None
+    if operation.success:
+        told = operation.error_type is None and operation.outcome in SUCCESSES
+        return operation if told else None
+    if operation.outcome == "ok" and b'"outcome"' not in line:
+        force_setattr(operation, "outcome", "error")
+    return operation if operation.outcome in FAILURES else None
+
+
+def _odd_operation(line: bytes) -> Operation | None:
     try:
         record = record_of(line)
     except (ValueError, RecursionError):
@@ -172,6 +202,8 @@ _SALVAGE_TRIES = 32
 _STARTS = re.compile(r'\{\s*"')
 _lenient = json.JSONDecoder(strict=False)
 _decode_head = msgspec.json.Decoder(Head).decode
+_decode_heads = msgspec.json.Decoder(Head).decode_lines
+_decode_operation = msgspec.json.Decoder(Operation).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 

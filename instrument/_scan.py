@@ -6,33 +6,49 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from instrument._lines import Head, decode_head, moment_of, salvage
+from instrument._lines import Head, decode_head, decode_heads, moment_of, salvage
 
-__all__ = ["Line", "Skipped", "SkippedLine", "Source", "needle", "scan", "sources_of"]
+__all__ = [
+    "Line",
+    "Skipped",
+    "SkippedLine",
+    "Source",
+    "beginning",
+    "needle",
+    "scan",
+    "sources_of",
+]
 
 BLOCK_BYTES = 64 * 1024  # beyond 128 kB, every buffer costs fresh pages from the kernel
 MAX_LINE_BYTES = 16 * 1024**2
 MAX_NEEDLES = 6  # beyond it, decoding every line is faster than searching so often
 KEPT_SKIPPED_LINES = 100
+CLOCK_ERROR = timedelta(days=1)
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 
 class Source(Struct, frozen=True):
     """One file of a log directory; `writer` is the host that wrote a segment, else empty.
 
-    `may_vanish` says that it is read as empty once it is gone, because no other listing follows.
+    `written_at` is when it was last written to. `may_vanish` says that it is read as empty once it
+    is gone, because no other listing follows.
     """
 
     path: Path
     log_dir: Path
     writer: str
+    written_at: datetime = datetime.max.replace(tzinfo=UTC)
     may_vanish: bool = False
+
+    def reaches(self, since: datetime | None) -> bool:
+        """Tell whether a line of it may be from `since` or later, by a clock that erred a day."""
+        return since is None or since - self.written_at <= CLOCK_ERROR
 
 
 class Line(Struct, gc=False):
@@ -84,6 +100,11 @@ def needle(text: str) -> bytes | None:
     return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else None
 
 
+def beginning(text: str) -> bytes | None:
+    """Return the bytes that every line holding a JSON string that begins with `text` contains."""
+    return b'"%b' % text.encode() if _PLAIN_BEGINNING.fullmatch(text) else None
+
+
 def scan(
     sources: Iterable[Source], skipped: Skipped, needles: Sequence[bytes | None] | None = None
 ) -> Iterator[Line]:
@@ -95,22 +116,23 @@ def scan(
     for source in sources:
         for offset, block in _blocks(source, skipped):
             found = _hits(block, searched) if searched else _lines(block)
-            for start, data in found:
-                try:
-                    head = decode_head(data)
-                except (ValueError, RecursionError):
+            for start, data, head in found:
+                if head is None:
                     yield from _salvaged(source, offset + start, data, skipped)
+                    continue
+                moment = moment_of(head.timestamp) or _no_moment(head)
+                if moment is not None and head.is_whole():
+                    yield Line(source, head, moment, data)
                 else:
-                    moment = moment_of(head.timestamp) or _no_moment(head)
-                    if moment is not None and head.is_whole():
-                        yield Line(source, head, moment, data)
-                    else:
-                        skipped.add(source, offset + start, _fault(moment))
+                    skipped.add(source, offset + start, _fault(moment))
 
 
 _PLAIN = re.compile(
     r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+)$)[A-Za-z0-9._~:-]+"
 )
+
+
+_PLAIN_BEGINNING = re.compile(r"[A-Za-z_~:][A-Za-z0-9._~:-]*")
 
 
 def _names(directory: Path) -> list[Path]:
@@ -135,8 +157,16 @@ def _admit(
         return
     if stat.S_ISREG(status.st_mode):
         name = _SEGMENT_NAME.fullmatch(path.name)
-        source = Source(path, log_dir, name.group(2) if name else "", may_vanish)
+        writer = name.group(2) if name else ""
+        source = Source(path, log_dir, writer, _moment(status.st_mtime), may_vanish)
         found.setdefault((status.st_dev, status.st_ino), source)
+
+
+def _moment(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _searchable(needles: Sequence[bytes | None] | None) -> list[bytes] | None:
@@ -190,19 +220,39 @@ def _after_line(descriptor: int, position: int) -> int:
     return position
 
 
-def _lines(block: bytes) -> Iterator[tuple[int, bytes]]:
+def _lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
+    lines = [data for data in block.split(b"\n") if data]
+    heads = decode_heads(block)
+    if heads is None or len(heads) != len(lines) or b"\n\n" in block or block[:1] == b"\n":
+        yield from _odd_lines(block)
+        return
     start = 0
-    for data in block.split(b"\n"):
-        if data:
-            yield start, data
+    for data, head in zip(lines, heads, strict=True):
+        yield start, data, head
         start += len(data) + 1
 
 
-def _hits(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+def _odd_lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
+    start = 0
+    for data in block.split(b"\n"):
+        if data:
+            yield start, data, _head(data)
+        start += len(data) + 1
+
+
+def _head(data: bytes) -> Head | None:
+    try:
+        return decode_head(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _hits(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes, Head | None]]:
     starts = sorted({start for each in needles for start in _line_starts(block, each)})
     for start in starts:
         stop = block.find(b"\n", start)
-        yield start, block[start : stop if stop >= 0 else len(block)]
+        data = block[start : stop if stop >= 0 else len(block)]
+        yield start, data, _head(data)
 
 
 def _line_starts(block: bytes, searched: bytes) -> Iterator[int]:

@@ -14,10 +14,10 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from instrument._begun import Begun
 from instrument._gather import Reading
-from instrument._lines import AMOUNTS, COUNTS, MAX_COUNT, OTHER_TYPES, OUTCOMES, operation_of
+from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES, operation_of
 from instrument._scan import MAX_LINE_BYTES, Source, scan
 from instrument.errors import QueryError, reject_type
-from instrument.operation import Operation
+from instrument.operation import MAX_COUNT, Operation
 
 __all__ = ["run"]
 

@@ -34,6 +34,14 @@ class SessionFacts(Struct):
         self.name = name or self.name
         self.parent_id = parent_id or self.parent_id
 
+    def entered(self, at: datetime, name: str | None, parent_id: str | None) -> None:
+        """Take a session line into account, in whatever order they are met."""
+        if self.entered_at is None or at >= self.entered_at:
+            self.learn(name, parent_id)
+            self.entered_at = at
+        else:
+            self.name, self.parent_id = self.name or name, self.parent_id or parent_id
+
 
 def session_stats(
     session_id: str, operations: Sequence[Operation], facts: SessionFacts

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
-__all__ = ["Operation", "SessionStats", "Usage"]
+__all__ = ["MAX_COUNT", "Operation", "SessionStats", "Usage"]
+
+MAX_COUNT = 10**12
+_Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+_Amount = Annotated[float, Meta(ge=0, le=MAX_COUNT)]
 
 
 class Usage(Struct, frozen=True):
@@ -96,7 +100,7 @@ class VoidLine(Struct, tag="void", tag_field="type"):
     operation_id: str
 
 
-class Operation(Struct, frozen=True, kw_only=True):
+class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One finished (or running, or interrupted) operation, as `UsageLog` reads it.
 
     Attributes are the keys of the journal's lines. `timestamp` is the start, aware, in UTC;
@@ -109,10 +113,10 @@ class Operation(Struct, frozen=True, kw_only=True):
     session_id: str
     service: str
     operation: str
-    success: bool
-    outcome: str
-    duration_seconds: float
-    tokens: int | None = None
+    success: bool = True
+    outcome: str = "ok"
+    duration_seconds: _Amount = 0.0
+    tokens: _Count | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     operation_id: str | None = None
     parent_id: str | None = None
@@ -124,21 +128,21 @@ class Operation(Struct, frozen=True, kw_only=True):
     provider: str | None = None
     model: str | None = None
     kind: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cost_usd: float | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_read_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+    cost_usd: _Amount | None = None
     cost_source: str | None = None
     response_id: str | None = None
     usage_operation_id: str | None = None
-    attempt: int | None = None
-    first_chunk_seconds: float | None = None
-    active_seconds: float | None = None
-    chunks: int | None = None
-    pid: int | None = None
-    v: int = 1
+    attempt: _Count | None = None
+    first_chunk_seconds: _Amount | None = None
+    active_seconds: _Amount | None = None
+    chunks: _Count | None = None
+    pid: _Count | None = None
+    v: _Count = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
