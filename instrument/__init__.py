@@ -3,6 +3,7 @@
 from instrument._config import configure
 from instrument.errors import ConfigurationError, InstrumentError, InstrumentWarning
 from instrument.log import UsageLog
+from instrument.logger import UsageLogger, correlate_sessions
 from instrument.operation import Operation, SessionStats, Usage
 from instrument.propagation import propagate
 from instrument.running import current_operation
@@ -18,7 +19,9 @@ __all__ = [
     "SessionStats",
     "Usage",
     "UsageLog",
+    "UsageLogger",
     "configure",
+    "correlate_sessions",
     "current_operation",
     "current_session",
     "propagate",

@@ -3,61 +3,27 @@
 from __future__ import annotations
 
 import heapq
-import re
-import time
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from instrument._begun import Begun, confirmed, interrupted, living, running
-from instrument._lines import Head, operation_of, outcome_of, record_of
+from instrument._lines import operation_of, record_of
 from instrument._scan import (
     Line,
     Skipped,
     Source,
     beginning,
-    needle,
     scan,
     sources_of,
 )
 from instrument._stats import SessionFacts
+from instrument._wanted import Wanted
 from instrument.operation import Operation
 
-__all__ = ["Reading", "Wanted"]
-
-
-class Wanted(Struct, frozen=True, kw_only=True):
-    """What a query asks of an operation; `None` asks nothing. `until` itself is left out."""
-
-    sessions: frozenset[str] | None = None
-    service: str | None = None
-    operation: str | None = None
-    model: str | None = None
-    outcome: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def takes(self, each: Head | Operation, moment: datetime) -> bool:
-        return (
-            (self.since is None or moment >= self.since)
-            and (self.until is None or moment < self.until)
-            and (self.sessions is None or (each.session_id or "") in self.sessions)
-            and (self.service is None or each.service == self.service)
-            and (self.operation is None or each.operation == self.operation)
-            and (self.model is None or each.model == self.model)
-            and (self.outcome is None or outcome_of(each) == self.outcome)
-        )
-
-    def needles(self) -> list[bytes | None] | None:
-        return None if self.sessions is None else [needle(each) for each in self.sessions]
-
-    def earliest(self) -> datetime | None:
-        """Return a moment before which nothing that is wanted was written; `None`: unknown."""
-        born = _born(self.sessions or ())
-        return max(filter(None, (self.since, born)), default=None)
+__all__ = ["Reading"]
 
 
 class Reading:
@@ -98,9 +64,9 @@ class Reading:
         since = [each for each in self.sources if each.reaches(first)]
         return sorted(running(confirmed(since, alive), datetime.now(UTC)), key=start_order)
 
-    def latest_sessions(self, limit: int | None) -> dict[str, list[Operation]]:
+    def latest_sessions(self, limit: int | None, wanted: Wanted) -> dict[str, list[Operation]]:
         """Return the operations of the sessions in which something began last, newest first."""
-        ranked = self.session_ids("", limit)
+        ranked = self.session_ids("", limit, wanted)
         found: dict[str, list[Operation]] = {each: [] for each in ranked}
         if not found:
             return found
@@ -110,16 +76,18 @@ class Reading:
         self.skipped = skipped
         return found
 
-    def session_ids(self, prefix: str, limit: int | None) -> list[str]:
-        """Return the ids of the sessions in which something began last, newest first."""
+    def session_ids(self, prefix: str, limit: int | None, wanted: Wanted) -> list[str]:
+        """Return the ids of the sessions in which something wanted began last, newest first."""
         latest: dict[str, datetime] = {}
         needles = [beginning(prefix)] if prefix else None
         for source in self.newest_sources:
-            if _outdates(latest, limit, source):
+            if _outdates(latest, limit, source) or not source.reaches(wanted.since):
                 break
             for line in scan([source], self.skipped, needles):
                 session_id = line.head.session_id
-                if session_id is not None and session_id.startswith(prefix):
+                if session_id is None or not session_id.startswith(prefix):
+                    continue
+                if wanted.takes(line.head, line.moment):
                     before = latest.get(session_id)
                     if before is None or line.moment > before:
                         latest[session_id] = line.moment
@@ -178,15 +146,6 @@ class Reading:
         return interrupted(self.sources, confirmed(self.sources, operation_ids))
 
 
-def _born(session_ids: Collection[str]) -> datetime | None:
-    """Return when the first of these sessions was made, which ids that we made tell."""
-    made = [_MADE.fullmatch(each) for each in session_ids]
-    seconds = [int(each[1]) for each in made if each is not None]
-    if not seconds or len(seconds) < len(made) or min(seconds) > time.time():
-        return None
-    return datetime.fromtimestamp(min(seconds), UTC)
-
-
 def _outdates(latest: dict[str, datetime], limit: int | None, source: Source) -> bool:
     """Tell whether nothing in `source` can be among the `limit` latest."""
     if limit is None or not limit or len(latest) < limit:
@@ -196,9 +155,6 @@ def _outdates(latest: dict[str, datetime], limit: int | None, source: Source) ->
 
 def _begins(line: Line) -> bool:
     return line.head.type == "begin"
-
-
-_MADE = re.compile(r"session_(\d{1,12})_[0-9a-f]{8}")
 
 
 def start_order(operation: Operation) -> tuple[datetime, str]:

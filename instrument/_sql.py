@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,110 +21,148 @@ from instrument._scan import MAX_LINE_BYTES, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
 
-__all__ = ["run"]
+__all__ = ["Params", "database", "rows_of", "run", "stream"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
+STREAMED_ROWS = 2_000
+
+
+@contextmanager
+def database(
+    reading: Reading, since: datetime | None = None, *, extra: bool = True
+) -> Iterator[DuckDBPyConnection]:
+    """Open a database in memory with the view `operations`; raises `QueryError`.
+
+    With `since`, files that were last written to before are passed over. Without `extra`, that
+    column may be empty, which saves the look for keys that nobody knows.
+    """
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
+        connection.execute(f"set temp_directory = {_quoted(scratch)}")
+        try:
+            sources = [each for each in reading.sources if each.reaches(since)]
+            _define_view(connection, reading, sources, Path(scratch) / "read.jsonl", extra)
+            yield connection
+        except duckdb.Error as error:
+            _look_again_if_vanished(reading.sources)
+            raise QueryError(str(error)) from error
 
 
 def run(reading: Reading, query: str, params: Params) -> DuckDBPyRelation:
     """Run `query` over the view `operations` of what `reading` found; its rows are in memory."""
     if not isinstance(query, str):
         reject_type("query", query, "SQL as text")
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
-        try:
-            _define_view(connection, reading, Path(scratch) / "read.jsonl")
-            return _rows(connection, query, params)
-        except duckdb.Error as error:
-            _look_again_if_vanished(reading.sources)
-            raise QueryError(str(error)) from error
+    with database(reading) as connection:
+        return rows_of(connection, query, params)
 
 
-def _rows(connection: DuckDBPyConnection, query: str, params: Params) -> DuckDBPyRelation:
+def rows_of(connection: DuckDBPyConnection, query: str, params: Params) -> DuckDBPyRelation:
+    """Return the rows of a query, in memory; the files may grow or go before the caller looks."""
     relation: Any = connection.sql(query, params=params)
     if relation is None:
         raise QueryError("the statement gives no rows: use SELECT")
-    # the files may grow or go before the caller looks, so the rows are fetched here
     run_once = getattr(relation, "materialize", None) or relation.execute
     rows: DuckDBPyRelation = run_once()
     return rows
 
 
-def _define_view(connection: DuckDBPyConnection, reading: Reading, scratch: Path) -> None:
+def stream(reading: Reading, query: str, params: Params, since: datetime | None) -> Iterator[Any]:
+    """Yield the rows of a query one by one; what does not fit into memory waits on disk."""
+    with database(reading, since) as connection:
+        connection.execute(query, params)
+        while rows := connection.fetchmany(STREAMED_ROWS):
+            yield from rows
+
+
+def _define_view(
+    connection: DuckDBPyConnection,
+    reading: Reading,
+    sources: list[Source],
+    scratch: Path,
+    extra: bool,
+) -> None:
     """Define `operations`; what DuckDB cannot read, or cannot know, stands in the file `scratch`.
 
     A file with a single odd line is read by `scan` as a whole, so that no line counts twice.
     """
-    odd = _odd_sources(connection, reading.sources)
-    plain = [each.path for each in reading.sources if each not in odd]
+    named = {str(each.path.absolute()): each for each in sources}
+    readable = [path for path in named if _can_be_named(path)]
+    odd = (named.keys() - set(readable)) | _looked_at(connection, readable, extra)
     begun = Begun()
     with scratch.open("wb") as file:
-        for line in scan(odd, reading.skipped):
+        for line in scan([each for path, each in named.items() if path in odd], reading.skipped):
             begun.add(line)
             if line.head.is_operation:
                 _write(file, operation_of(line.data))
-    doubled, unended = _repeated(connection, [*plain, scratch])
+    _look_at(connection, [str(scratch)])
     with scratch.open("ab") as file:
-        for operation in reading.interrupted(begun.left_ids() | unended):
+        for operation in reading.interrupted(begun.left_ids() | _unended(connection)):
             _write(file, operation)
-    once = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
+    plain = [path for path in readable if path not in odd]
     connection.execute(
         f"create view operations as select {_COLUMNS} from {_lines([*plain, scratch])}"
-        f" where {_IS_OPERATION} {once if doubled else ''}"
+        f" where {_IS_OPERATION} {_ONCE if _has_doubles(connection) else ''}"
     )
 
 
-def _odd_sources(connection: DuckDBPyConnection, sources: list[Source]) -> list[Source]:
-    """Find the files that hold something else than lines that both readers understand alike."""
-    named = {str(each.path.absolute()): each for each in sources}
-    odd = [each for path, each in named.items() if not _can_be_named(path)]
-    readable = [path for path in named if _can_be_named(path)]
-    return odd + [named[path] for path in _odd_paths(connection, readable)]
+def _looked_at(connection: DuckDBPyConnection, paths: list[str], extra: bool) -> set[str]:
+    """Fill the table `looks`; return the files with something that only `scan` understands."""
+    connection.execute(f"create table looks as select {_LOOKS} from {_lines([os.devnull])}")
+    odd = set(_each_that_fails(lambda some: _look_at(connection, some), paths))
+    found = connection.execute("select distinct filename from looks where not is_plain").fetchall()
+    odd |= {path for (path,) in found}
+    if extra:
+        odd |= _with_odd_keys(connection, paths)
+    connection.execute("delete from looks where filename in (select unnest($1))", [sorted(odd)])
+    return odd
 
 
-def _odd_paths(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
+def _look_at(connection: DuckDBPyConnection, paths: list[str]) -> None:
+    connection.execute(f"insert into looks select {_LOOKS} from {_lines(paths)}")
+
+
+def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Iterator[str]:
+    """Do a task on all the files at once, or where that fails on each; yield those that fail."""
     if not paths:
-        return set()
+        return
     try:
-        return _with_odd_keys(connection, paths) | _with_odd_values(connection, paths)
+        task(paths)
     except duckdb.Error:
         if len(paths) == 1:
-            return set(paths)
-        return {odd for path in paths for odd in _odd_paths(connection, [path])}
+            yield from paths
+            return
+        for path in paths:
+            yield from _each_that_fails(task, [path])
 
 
 def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
     """Find the files with lines that are no objects, or name a key twice or an unknown one."""
+    odd: set[str] = set()
+
+    def look(some: list[str]) -> None:
+        query = "select distinct filename, json_keys(json) from read_ndjson_objects"
+        for path, keys in connection.execute(f"{query}({_files(some)})").fetchall():
+            if not keys or len(set(keys)) < len(keys) or set(keys) - _KNOWN:
+                odd.add(path)
+
+    odd.update(_each_that_fails(look, paths))
+    return odd
+
+
+def _has_doubles(connection: DuckDBPyConnection) -> bool:
+    """Tell whether any operation stands in the log twice."""
+    query = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
+    return bool(connection.execute(query).fetchall())
+
+
+def _unended(connection: DuckDBPyConnection) -> set[str]:
+    """Return which operations have begun and have no line of their own."""
     found = connection.execute(
-        f"select distinct filename, json_keys(json) from read_ndjson_objects({_files(paths)})"
+        "select begins from looks where begins is not null"
+        " and not exists (select 1 from looks as other where other.ends = hash(looks.begins))"
     ).fetchall()
-    return {
-        path for path, keys in found if not keys or len(set(keys)) < len(keys) or set(keys) - _KNOWN
-    }
-
-
-def _with_odd_values(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
-    whole = (
-        f"type is null and service is not null and operation is not null"
-        f" and regexp_full_match(timestamp, '{_TIMESTAMP}')"
-        " and try_cast(timestamp as timestamptz) is not null"
-    )
-    found = connection.execute(
-        f"select filename from {_lines(paths)} where not coalesce({whole} or type = 'session'"
-        f" or type in ('begin', 'void') and operation_id is not null, false) group by filename"
-    ).fetchall()
-    return {path for (path,) in found}
-
-
-def _repeated(connection: DuckDBPyConnection, paths: Sequence[Path]) -> tuple[bool, set[str]]:
-    """Tell whether any operation stands in the log twice, and which ones began without an end."""
-    found = connection.execute(
-        f"select operation_id, count(*) filter ({_IS_OPERATION}) as times"
-        f" from {_lines(paths)} where operation_id is not null and type is distinct from"
-        " 'session' and type is distinct from 'void' group by operation_id having times <> 1"
-    ).fetchall()
-    return any(times > 1 for _, times in found), {each for each, times in found if times == 0}
+    return {begins for (begins,) in found}
 
 
 def _lines(paths: Sequence[str | Path]) -> str:
@@ -199,4 +239,19 @@ _IS_OPERATION = (
     f"service is not null and operation is not null and timestamp is not null"
     f" and (type is null or type not in {OTHER_TYPES})"
 )
+_ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
+# the recorder's own form needs no look at the form of the rest
+_HAS_MOMENT = (
+    f"(length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T'"
+    f" or regexp_full_match(timestamp, '{_TIMESTAMP}'))"
+    " and try_cast(timestamp as timestamptz) is not null"
+)
+_LOOKS = f"""
+    filename,
+    coalesce(type is null and service is not null and operation is not null and {_HAS_MOMENT}
+             or type = 'session' or type in ('begin', 'void') and operation_id is not null, false)
+        as is_plain,
+    case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
+    case when type = 'begin' then operation_id end as begins
+"""
 _COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ from msgspec import Struct
 from instrument._lines import end_of
 from instrument.operation import Operation, SessionStats
 
-__all__ = ["SessionFacts", "percentile", "session_stats"]
+__all__ = ["SessionFacts", "billed_of", "percentile", "session_stats", "success_rate_of"]
 
 COUNTED = (
     "input_tokens",
@@ -44,15 +44,19 @@ class SessionFacts(Struct):
 
 
 def session_stats(
-    session_id: str, operations: Sequence[Operation], facts: SessionFacts
+    session_id: str,
+    operations: Sequence[Operation],
+    facts: SessionFacts,
+    billed: Sequence[Operation] | None = None,
 ) -> SessionStats:
     """Sum `operations`, which are in start order and may include those of child sessions.
 
-    Without operations, `first_at` and `last_at` are when the session was last entered.
+    `billed` are those whose usage counts, by default `billed_of(operations)`. Without operations,
+    `first_at` and `last_at` are when the session was last entered.
     """
     outcomes = Counter(each.outcome for each in operations)
     durations = sorted(each.duration_seconds for each in operations)
-    billed = _billed(operations)
+    billed = billed_of(operations) if billed is None else billed
     first, last = _span(operations, facts.entered_at)
     return SessionStats(
         session_id=session_id,
@@ -66,7 +70,7 @@ def session_stats(
         **{name: sum(getattr(each, name) or 0 for each in billed) for name in COUNTED},
         total_tokens=sum(total_tokens(each) or 0 for each in billed),
         operations_without_usage=sum(map(_is_without_usage, operations)),
-        success_rate=_success_rate(outcomes),
+        success_rate=success_rate_of(outcomes),
         total_duration_seconds=math.fsum(durations),
         elapsed_seconds=(last - first).total_seconds() if first and last else 0.0,
         p50_seconds=percentile(durations, 0.50),
@@ -101,16 +105,18 @@ def total_tokens(operation: Operation) -> int | None:
     return (operation.input_tokens or 0) + (operation.output_tokens or 0)
 
 
-def _billed(operations: Iterable[Operation]) -> list[Operation]:
+def billed_of(operations: Iterable[Operation]) -> list[Operation]:
     """Leave out what repeats a response that another operation has been charged with.
 
-    The same response has the same id and the same counts; some servers give an id out again.
+    The same response has the same id and the same counts; some servers give an id out again. What
+    reports nothing takes no charge from what does.
     """
     charged: dict[tuple[object, ...], Operation] = {}
     for place, each in enumerate(operations):
         counts = (each.tokens, each.input_tokens, each.output_tokens)
-        key = (place,) if each.response_id is None else (each.response_id, each.model, *counts)
-        charged.setdefault(key, each)
+        reports = total_tokens(each) is not None or each.cost_usd is not None
+        named = each.response_id is not None and reports
+        charged.setdefault((each.response_id, each.model, *counts) if named else (place,), each)
     return list(charged.values())
 
 
@@ -118,7 +124,7 @@ def _is_without_usage(operation: Operation) -> bool:
     return total_tokens(operation) is None and operation.usage_operation_id is None
 
 
-def _success_rate(outcomes: Counter[str]) -> float | None:
+def success_rate_of(outcomes: Mapping[str, int]) -> float | None:
     succeeded = outcomes["ok"] + outcomes["partial"]
     judged = succeeded + outcomes["error"]
     return succeeded / judged if judged else None

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-__all__ = ["ConfigurationError", "InstrumentError", "InstrumentWarning", "QueryError"]
+__all__ = [
+    "ConfigurationError",
+    "InstrumentError",
+    "InstrumentWarning",
+    "MissingDependencyError",
+    "QueryError",
+]
 
 
 class InstrumentError(Exception):
@@ -30,6 +36,13 @@ class ConfigurationTypeError(ConfigurationError, TypeError):
 
 class QueryError(InstrumentError, ValueError):
     """A query that the database cannot answer; the message is its own."""
+
+
+class MissingDependencyError(InstrumentError, ImportError):
+    """An optional library is not installed; the message says how to install it."""
+
+    def __init__(self, module: str, what: str) -> None:
+        super().__init__(f"{what} needs {module}: pip install {module}", name=module)
 
 
 class InstrumentWarning(UserWarning):

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from msgspec.structs import replace
+from msgspec import Struct
 
 from instrument._config import settings
-from instrument._gather import Reading, Wanted
-from instrument._lines import OUTCOMES
+from instrument._gather import Reading
 from instrument._scan import Skipped, SkippedLine
 from instrument._stats import SessionFacts, session_stats
-from instrument.errors import ConfigurationError, reject_type
-from instrument.operation import Operation, SessionStats
+from instrument._wanted import Filters, Wanted, check_limit, check_text, grouping, wanted
+from instrument.errors import ConfigurationError, MissingDependencyError, reject_type
+from instrument.operation import Operation, SessionStats, SummaryRow
 
 if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+    import polars
+    import pyarrow  # type: ignore[import-untyped]
     from duckdb import DuckDBPyRelation
 
-__all__ = ["SkippedLine", "UsageLog"]
+__all__ = ["Filters", "SessionReport", "SkippedLine", "SummaryRow", "UsageLog"]
 
 RELISTINGS = 5
 _Answer = TypeVar("_Answer")
+
+
+class SessionReport(Struct, frozen=True):
+    """One session from one reading: what it came to, and its operations, running ones last.
+
+    Both include the sessions that descend from it.
+    """
+
+    stats: SessionStats
+    operations: list[Operation]
 
 
 class UsageLog:
@@ -78,10 +93,31 @@ class UsageLog:
 
         Raises `ConfigurationError` for a naive datetime, an unknown outcome or a negative limit.
         """
-        wanted = _wanted(service, operation, model, outcome, since, until)
-        _check_text("session", session)
-        _check_limit(limit)
-        return self._ask(lambda reading: _operations(reading, session, wanted, limit, children))
+        asked = wanted(
+            session,
+            service=service,
+            operation=operation,
+            model=model,
+            outcome=outcome,
+            since=since,
+            until=until,
+        )
+        check_limit(limit)
+        return self._ask(lambda reading: _operations(reading, session, asked, limit, children))
+
+    def correlate(self, session_id: str) -> list[Operation]:
+        """List the operations of one session across all paths, in start order."""
+        return self.operations(_session_id(session_id))
+
+    def iterate(
+        self, session: str | None = None, **filters: Unpack[Filters]
+    ) -> Iterator[Operation]:
+        """Yield what `operations` lists, in the same order, in memory that does not grow with it.
+
+        The files are read when the first one is asked for. Raises as `operations` does.
+        """
+        asked = wanted(session, **filters)
+        return self._iterate(asked)
 
     def running(self) -> list[Operation]:
         """List the operations that have begun and not ended, and whose process lives.
@@ -105,15 +141,26 @@ class UsageLog:
         """List the newest operations whose outcome is `error`, in start order; `None`: all."""
         return self.operations(outcome="error", limit=limit)
 
-    def sessions(self, limit: int | None = 20) -> list[SessionStats]:
+    def sessions(self, limit: int | None = 20, **filters: Unpack[Filters]) -> list[SessionStats]:
         """Sum up the newest sessions, newest first; `None`: all.
 
         The newest is the one in which an operation began last, or which was entered last. Each
         has its own operations only, not those of its children; one that was entered and in which
-        nothing was recorded has zero operations.
+        nothing was recorded has zero operations. Filters choose the sessions in which such an
+        operation began, and sum up all of their operations.
         """
-        _check_limit(limit)
-        return self._ask(lambda reading: _sessions(reading, limit))
+        check_limit(limit)
+        asked = wanted(**filters)
+        return self._ask(lambda reading: _sessions(reading, limit, asked))
+
+    def find_sessions(
+        self, prefix: str = "", *, limit: int | None = None, **filters: Unpack[Filters]
+    ) -> list[str]:
+        """List the ids of sessions that begin with `prefix`, in the order of `sessions`."""
+        check_limit(limit)
+        check_text("prefix", prefix)
+        asked = wanted(**filters)
+        return self._ask(lambda reading: reading.session_ids(prefix, limit, asked))
 
     def stats(self, session_id: str, children: bool = True) -> SessionStats:
         """Sum up one session, with all that descend from it unless `children` is false.
@@ -121,10 +168,38 @@ class UsageLog:
         A session that the log does not know gives zero operations. A response that several
         operations report (`response_id`) is charged once, to the first.
         """
-        if session_id is None:
-            reject_type("session_id", session_id, "the id of a session, as text")
-        _check_text("session_id", session_id)
+        _session_id(session_id)
         return self._ask(lambda reading: _stats(reading, session_id, children))
+
+    def report(self, session_id: str) -> SessionReport:
+        """Return one session's stats and operations, with its children and what still runs."""
+        _session_id(session_id)
+        return self._ask(lambda reading: _report(reading, session_id))
+
+    def summary(
+        self,
+        by: str | Iterable[str] = ("service", "model"),
+        *,
+        session: str | None = None,
+        zone: tzinfo = UTC,
+        **filters: Unpack[Filters],
+    ) -> list[SummaryRow]:
+        """Sum up groups of operations, in the order of the keys that they are grouped by.
+
+        `by` takes `service`, `model`, `day`, `week`, `month` (of the start, in `zone`), `session`,
+        `operation` and `outcome`; nothing gives one row for all. A response that several
+        operations of a session report (`response_id`) is charged once, to the first. `session`
+        includes the sessions that descend from it.
+
+        Raises `ConfigurationError` for an unknown key, and as `operations` does.
+        """
+        from instrument._summary import summed, summed_in_session  # they load duckdb
+
+        keys, asked = grouping(by), wanted(session, **filters)
+        if session is None:
+            return self._ask(lambda reading: summed(reading, keys, asked, zone))
+        operations = self.operations(session, children=True, **filters)
+        return summed_in_session(operations, keys, zone)
 
     def sql(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None
@@ -143,6 +218,39 @@ class UsageLog:
 
         return self._ask(lambda reading: run(reading, query, params))
 
+    def to_arrow(self, session: str | None = None, **filters: Unpack[Filters]) -> pyarrow.Table:
+        """Return operations as an Arrow table, a column for each attribute, in start order.
+
+        Takes the filters of `operations`. Raises `MissingDependencyError` without pyarrow.
+        """
+        _needs("pyarrow", "to_arrow()")
+        return self._selected(wanted(session, **filters)).to_arrow_table()
+
+    def to_pandas(self, session: str | None = None, **filters: Unpack[Filters]) -> pandas.DataFrame:
+        """Return the same as a pandas data frame. Raises `MissingDependencyError` without it."""
+        _needs("pandas", "to_pandas()")
+        frame: pandas.DataFrame = self._selected(wanted(session, **filters)).df()
+        return frame
+
+    def to_polars(self, session: str | None = None, **filters: Unpack[Filters]) -> polars.DataFrame:
+        """Return the same as a polars data frame. Raises `MissingDependencyError` without it."""
+        _needs("polars", "to_polars()")
+        _needs("pyarrow", "to_polars()")
+        frame: polars.DataFrame = self._selected(wanted(session, **filters)).pl()
+        return frame
+
+    def _selected(self, asked: Wanted) -> DuckDBPyRelation:
+        from instrument._select import selected  # it loads duckdb
+
+        return self._ask(lambda reading: selected(reading, asked))
+
+    def _iterate(self, asked: Wanted) -> Iterator[Operation]:
+        from instrument._select import iterate  # it loads duckdb
+
+        # the first row comes when all files have been read, so that none can vanish after it
+        found = self._ask(lambda reading: _started(iterate(reading, asked)))
+        yield from found
+
     def _ask(self, question: Callable[[Reading], _Answer]) -> _Answer:
         """Answer from one listing of the files; where one vanished meanwhile, from another."""
         for again in reversed(range(RELISTINGS)):
@@ -159,25 +267,38 @@ class UsageLog:
 
 
 def _operations(
-    reading: Reading, session: str | None, wanted: Wanted, limit: int | None, children: bool
+    reading: Reading, session: str | None, asked: Wanted, limit: int | None, children: bool
 ) -> list[Operation]:
-    if session is None:
-        return reading.operations(wanted, limit)
-    if children:
-        return reading.family(session, wanted, limit)
-    return reading.operations(replace(wanted, sessions=frozenset([session])), limit)
+    if session is not None and children:
+        return reading.family(session, asked, limit)
+    return reading.operations(asked, limit)
 
 
 def _stats(reading: Reading, session_id: str, children: bool) -> SessionStats:
-    operations = _operations(reading, session_id, Wanted(), None, children)
+    asked = Wanted(sessions=frozenset([session_id]))
+    operations = _operations(reading, session_id, asked, None, children)
     return session_stats(session_id, operations, _facts(reading, session_id, operations))
 
 
-def _sessions(reading: Reading, limit: int | None) -> list[SessionStats]:
+def _sessions(reading: Reading, limit: int | None, asked: Wanted) -> list[SessionStats]:
     return [
         session_stats(session_id, operations, _facts(reading, session_id, operations))
-        for session_id, operations in reading.latest_sessions(limit).items()
+        for session_id, operations in reading.latest_sessions(limit, asked).items()
     ]
+
+
+def _report(reading: Reading, session_id: str) -> SessionReport:
+    finished = reading.family(session_id, Wanted(), None)
+    stats = session_stats(session_id, finished, _facts(reading, session_id, finished))
+    sessions = {session_id, *(each.session_id for each in finished)}
+    running = [each for each in reading.running() if each.session_id in sessions]
+    return SessionReport(stats, finished + running)
+
+
+def _started(operations: Iterator[Operation]) -> Iterator[Operation]:
+    """Return an iterator of the same whose first item is there already."""
+    first = next(operations, None)
+    return iter(()) if first is None else chain((first,), operations)
 
 
 def _facts(reading: Reading, session_id: str, operations: Sequence[Operation]) -> SessionFacts:
@@ -193,59 +314,15 @@ def _facts(reading: Reading, session_id: str, operations: Sequence[Operation]) -
     return facts
 
 
-def _wanted(
-    service: str | None,
-    operation: str | None,
-    model: str | None,
-    outcome: str | None,
-    since: datetime | timedelta | None,
-    until: datetime | timedelta | None,
-) -> Wanted:
-    for name, value in (("service", service), ("operation", operation), ("model", model)):
-        _check_text(name, value)
-    _check_text("outcome", outcome)
-    if outcome is not None and outcome not in OUTCOMES:
-        raise ConfigurationError("outcome", outcome, f"one of {', '.join(OUTCOMES)}")
-    now = datetime.now(UTC)
-    return Wanted(
-        service=service,
-        operation=operation,
-        model=model,
-        outcome=outcome,
-        since=_moment("since", since, now),
-        until=_moment("until", until, now),
-    )
+def _session_id(session_id: str) -> str:
+    if not isinstance(session_id, str):
+        reject_type("session_id", session_id, "the id of a session, as text")
+    return session_id
 
 
-def _moment(name: str, value: datetime | timedelta | None, now: datetime) -> datetime | None:
-    if isinstance(value, timedelta):
-        try:
-            return now - value
-        except OverflowError:
-            edge = datetime.min if value > timedelta() else datetime.max
-            return edge.replace(tzinfo=UTC)
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        reject_type(name, value, "an aware datetime, or a timedelta meaning ago")
-    if value.utcoffset() is None:
-        cure = "an aware datetime, such as datetime.now(UTC) or value.astimezone()"
-        raise ConfigurationError(name, value, cure)
-    return value
-
-
-def _check_text(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        reject_type(name, value, "text")
-
-
-def _check_limit(limit: object) -> None:
-    if limit is None:
-        return
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        reject_type("limit", limit, "a whole number, or None for all")
-    if limit < 0:
-        raise ConfigurationError("limit", limit, "a whole number from 0, or None for all")
+def _needs(module: str, what: str) -> None:
+    if find_spec(module) is None:
+        raise MissingDependencyError(module, what)
 
 
 def _directory(path: str | os.PathLike[str]) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-__all__ = ["MAX_COUNT", "Operation", "SessionStats", "Usage"]
+__all__ = ["MAX_COUNT", "Operation", "SessionStats", "SummaryRow", "Usage"]
 
 MAX_COUNT = 10**12
 _Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -202,6 +202,25 @@ class SessionStats(Struct, frozen=True, kw_only=True):
         if self.total_tokens == 0 and self.operations_without_usage:
             return "tokens not reported"
         return _counted(self.total_tokens, "token")
+
+
+class SummaryRow(SessionStats, frozen=True, kw_only=True):
+    """The same figures for one group of operations, whatever sessions they belong to.
+
+    Of `service`, `model`, `session`, `operation`, `outcome`, `day`, `week` and `month`, those that
+    were grouped by say what the group has in common; `week` is its Monday, `month` its first day.
+    `session_id` is empty unless grouped by session.
+    """
+
+    session_id: str = ""
+    service: str | None = None
+    model: str | None = None
+    session: str | None = None
+    operation: str | None = None
+    outcome: str | None = None
+    day: date | None = None
+    week: date | None = None
+    month: date | None = None
 
 
 def _counted(count: int, noun: str) -> str:

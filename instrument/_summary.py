@@ -1,0 +1,218 @@
+"""Sums over groups of operations: by service, model, day and so on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
+
+from duckdb import DuckDBPyConnection
+
+from instrument._gather import Reading
+from instrument._sql import database
+from instrument._stats import SessionFacts, billed_of, session_stats, success_rate_of
+from instrument._wanted import Wanted, condition
+from instrument.operation import Operation, SummaryRow
+
+__all__ = ["summed", "summed_in_session"]
+
+PERIODS = {
+    "day": "day",
+    "week": "cast(date_trunc('week', day) as date)",
+    "month": "cast(date_trunc('month', day) as date)",
+}
+
+
+def summed(reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo) -> list[SummaryRow]:
+    """Sum the whole log by the keys `by`, and return the groups in their order.
+
+    A response that several operations of a session report is charged once.
+    """
+    where, params = condition(wanted)
+    with database(reading, wanted.since, extra=False) as connection:
+        days = _days(connection, by, zone)
+        billed = _FIRST_OF_ITS_RESPONSE if _has_repeats(connection) else "true"
+        rows = connection.execute(_query(by, where, billed, days), params).fetchall()
+    return sorted((_row(by, values) for values in rows), key=lambda row: _order(by, row))
+
+
+def summed_in_session(
+    operations: Sequence[Operation], by: Sequence[str], zone: tzinfo
+) -> list[SummaryRow]:
+    """Do the same for the operations of one session and its children."""
+    groups: dict[tuple[Any, ...], list[Operation]] = defaultdict(list)
+    for each in operations:
+        groups[tuple(_value(key, each, zone) for key in by)].append(each)
+    charged = {id(each) for each in billed_of(operations)}
+    rows = [
+        _summed_group(dict(zip(by, values, strict=True)), group, charged)
+        for values, group in groups.items()
+    ]
+    return sorted(rows, key=lambda row: _order(by, row))
+
+
+def _summed_group(keys: dict[str, Any], group: list[Operation], charged: set[int]) -> SummaryRow:
+    facts, session_id = SessionFacts(), keys.get("session", "")
+    for each in group if session_id else ():
+        facts.learn(each.session_name, each.parent_session_id)
+    billed = [each for each in group if id(each) in charged]
+    stats = session_stats(session_id, group, facts, billed)
+    figures = {name: getattr(stats, name) for name in stats.__struct_fields__}
+    return SummaryRow(**figures, **keys)
+
+
+def _value(key: str, operation: Operation, zone: tzinfo) -> Any:
+    if key == "session":
+        return operation.session_id
+    if key not in PERIODS:
+        return getattr(operation, key)
+    day = operation.timestamp.astimezone(zone).date()
+    if key == "week":
+        return day - timedelta(days=day.weekday())
+    return day if key == "day" else day.replace(day=1)
+
+
+def _order(by: Sequence[str], row: SummaryRow) -> tuple[Any, ...]:
+    values = [getattr(row, key) for key in by]
+    return tuple((value is not None, "" if value is None else value) for value in values)
+
+
+def _has_repeats(connection: DuckDBPyConnection) -> bool:
+    """Tell whether any response is reported twice in a session, which few logs have."""
+    query = f"""
+        select 1 from operations
+        where response_id is not null and coalesce({_TOTAL}, cost_usd) is not null
+        group by session_id, response_id having count(*) > 1 limit 1
+    """
+    return bool(connection.execute(query).fetchall())
+
+
+def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:
+    """Return what gives the operations of `charged` the column `day`."""
+    if not PERIODS.keys() & set(by):
+        return "charged"
+    if zone is UTC:
+        return "(select *, cast(timestamp as date) as day from charged)"
+    query = "select distinct cast(timestamp as date) from operations"
+    dates = {found for (found,) in connection.execute(query).fetchall()}
+    nearby = (-1, 0, 1)
+    days = {found + timedelta(days=off) for found in dates if _is_usual(found) for off in nearby}
+    connection.execute("create table days (day date, begins timestamptz, ends timestamptz)")
+    for day in days:
+        bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
+        connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
+    return "charged join days on timestamp >= begins and timestamp < ends"
+
+
+def _is_usual(day: date) -> bool:
+    """Leave out the ends of the calendar, where zones have no days."""
+    return date.min + timedelta(days=7) < day < date.max - timedelta(days=7)
+
+
+def _begin_of(day: date, zone: tzinfo) -> datetime:
+    return datetime.combine(day, time.min, zone).astimezone(UTC)
+
+
+def _query(by: Sequence[str], where: str, billed: str, charged: str) -> str:
+    expressions = {"session": "session_id", **PERIODS}
+    keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
+    figures = [f"{expression} as {name}" for name, expression in _FIGURES.items()]
+    return f"""
+        with known as (select *, {_TOTAL} as total from operations where {where}),
+             charged as (select *, {billed} as is_billed from known)
+        select {", ".join([*keys, *figures])}
+        from {charged}
+        {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
+    """
+
+
+def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
+    keys = dict(zip(by, values, strict=False))
+    found = dict(zip(_FIGURES, values[len(by) :], strict=True))
+    told = {name: found.pop(name) for name in _RAW}
+    first, last = told["first"], _last(told["last"], told["ends"])
+    outcomes = {
+        "ok": told["ok_count"],
+        "partial": found["partial_count"],
+        "error": found["error_count"],
+    }
+    if "session" in keys:
+        keys |= {"session_id": keys["session"], "name": told["name"], "parent_id": told["parent"]}
+    return SummaryRow(
+        **found,
+        **keys,
+        services=tuple(sorted(told["services"])),
+        models=tuple(sorted(told["models"] or ())),
+        errors=dict(Counter(told["error_types"] or ())),
+        success_rate=success_rate_of(outcomes),
+        cost_coverage=told["priced"] / told["bearing"] if told["bearing"] else None,
+        elapsed_seconds=(last - first).total_seconds(),
+        first_at=first.astimezone(UTC),
+        last_at=last.astimezone(UTC),
+    )
+
+
+def _last(latest_start: datetime, ends_us: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ends_us)
+    except OverflowError:
+        return latest_start
+
+
+def _counted(condition: str) -> str:
+    return f"cast(sum(case when {condition} then 1 else 0 end) as bigint)"
+
+
+def _charged(amount: str) -> str:
+    return f"cast(coalesce(sum(case when is_billed then {amount} end), 0) as bigint)"
+
+
+def _share(at: str) -> str:
+    return f"percentile_cont({at}) within group (order by duration_seconds)"
+
+
+_TOTAL = (
+    "coalesce(tokens, case when input_tokens is not null or output_tokens is not null"
+    " then coalesce(input_tokens, 0) + coalesce(output_tokens, 0) end)"
+)
+_FIRST_OF_ITS_RESPONSE = """
+    response_id is null or row_number() over (
+        partition by session_id, response_id, model, tokens, input_tokens, output_tokens,
+                     total is null and cost_usd is null
+        order by timestamp, operation_id) = 1
+"""
+_MICROSECONDS = "cast(round({} * 1e6) as bigint)"
+_FIGURES = {
+    "operation_count": "count(*)",
+    "error_count": _counted("outcome = 'error'"),
+    "cancelled_count": _counted("outcome = 'cancelled'"),
+    "partial_count": _counted("outcome = 'partial'"),
+    "interrupted_count": _counted("outcome = 'interrupted'"),
+    "input_tokens": _charged("input_tokens"),
+    "output_tokens": _charged("output_tokens"),
+    "cache_read_tokens": _charged("cache_read_tokens"),
+    "cache_write_tokens": _charged("cache_write_tokens"),
+    "reasoning_tokens": _charged("reasoning_tokens"),
+    "total_tokens": _charged("total"),
+    "operations_without_usage": _counted("total is null and usage_operation_id is null"),
+    "total_duration_seconds": "sum(duration_seconds)",
+    "p50_seconds": _share("0.50e0"),
+    "p95_seconds": _share("0.95e0"),
+    "p99_seconds": _share("0.99e0"),
+    "cost_usd": "sum(case when is_billed then cost_usd end)",
+    # what `_row` makes the rest of
+    "ok_count": _counted("outcome = 'ok'"),
+    "bearing": _counted("is_billed and total is not null"),
+    "priced": _counted("is_billed and total is not null and cost_usd is not null"),
+    "first": "min(timestamp)",
+    "last": "max(timestamp)",
+    "ends": f"max({_MICROSECONDS.format('extract(epoch from timestamp)')}"
+    f" + {_MICROSECONDS.format('duration_seconds')})",
+    "services": "array_agg(distinct service)",
+    "models": "array_agg(distinct model) filter (where model is not null)",
+    "error_types": "array_agg(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
+    "name": "max(session_name)",
+    "parent": "max(parent_session_id)",
+}
+_RAW = [*_FIGURES][[*_FIGURES].index("ok_count") :]
