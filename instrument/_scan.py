@@ -20,6 +20,7 @@ __all__ = [
     "SkippedLine",
     "Source",
     "beginning",
+    "last_line",
     "needle",
     "scan",
     "sources_of",
@@ -106,15 +107,21 @@ def beginning(text: str) -> bytes | None:
 
 
 def scan(
-    sources: Iterable[Source], skipped: Skipped, needles: Sequence[bytes | None] | None = None
+    sources: Iterable[Source],
+    skipped: Skipped,
+    needles: Sequence[bytes | None] | None = None,
+    *,
+    begin: int = 0,
+    end: int | None = None,
 ) -> Iterator[Line]:
     """Yield the lines that contain one of `needles` (without them: all), file by file, in order.
 
-    What is no line of ours goes to `skipped`. Raises `FileNotFoundError` for a file that vanished.
+    `begin` and `end` are offsets of lines between which each file is read. What is no line of ours
+    goes to `skipped`. Raises `FileNotFoundError` for a file that vanished.
     """
     searched = _searchable(needles)
     for source in sources:
-        for offset, block in _blocks(source, skipped):
+        for offset, block in _blocks(source, skipped, begin, end):
             found = _hits(block, searched) if searched else _lines(block)
             for start, data, head in found:
                 if head is None:
@@ -125,6 +132,19 @@ def scan(
                     yield Line(source, head, moment, data)
                 else:
                     skipped.add(source, offset + start, _fault(moment))
+
+
+def last_line(source: Source) -> bytes:
+    """Return the last line of a file, as far as its last block holds it."""
+    try:
+        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    try:
+        start = max(0, os.fstat(descriptor).st_size - BLOCK_BYTES)
+        return os.pread(descriptor, BLOCK_BYTES, start).rstrip(b"\n").rpartition(b"\n")[2]
+    finally:
+        os.close(descriptor)
 
 
 _PLAIN = re.compile(
@@ -176,7 +196,9 @@ def _searchable(needles: Sequence[bytes | None] | None) -> list[bytes] | None:
     return searched if len(searched) == len(needles) else None
 
 
-def _blocks(source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
+def _blocks(
+    source: Source, skipped: Skipped, begin: int, end: int | None
+) -> Iterator[tuple[int, bytes]]:
     """Yield runs of whole lines with their offsets, up to what the file held when it was opened.
 
     Read and never mapped: a writer that truncates a mapped file would kill this process.
@@ -188,17 +210,21 @@ def _blocks(source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
             return
         raise
     try:
-        yield from _whole_lines(descriptor, source, skipped)
+        size = os.fstat(descriptor).st_size
+        yield from _whole_lines(descriptor, source, skipped, begin, min(size, end or size))
     finally:
         os.close(descriptor)
 
 
-def _whole_lines(descriptor: int, source: Source, skipped: Skipped) -> Iterator[tuple[int, bytes]]:
-    size = os.fstat(descriptor).st_size
-    begin, want = 0, BLOCK_BYTES
-    while begin < size:
-        data = os.pread(descriptor, want, begin)
-        whole = data if len(data) < want else data[: data.rfind(b"\n") + 1]
+def _whole_lines(
+    descriptor: int, source: Source, skipped: Skipped, begin: int, end: int
+) -> Iterator[tuple[int, bytes]]:
+    want = BLOCK_BYTES
+    while begin < end:
+        data = os.pread(descriptor, min(want, end - begin), begin)
+        whole = (
+            data if begin + len(data) >= end or len(data) < want else data[: data.rfind(b"\n") + 1]
+        )
         if whole:
             yield begin, whole
             begin, want = begin + len(whole), BLOCK_BYTES

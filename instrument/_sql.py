@@ -21,7 +21,7 @@ from instrument._scan import MAX_LINE_BYTES, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
 
-__all__ = ["Params", "database", "rows_of", "run", "stream"]
+__all__ = ["Params", "database", "quoted", "rows_of", "run", "stream"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 STREAMED_ROWS = 2_000
@@ -39,7 +39,7 @@ def database(
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
-        connection.execute(f"set temp_directory = {_quoted(scratch)}")
+        connection.execute(f"set temp_directory = {quoted(scratch)}")
         try:
             sources = [each for each in reading.sources if each.reaches(since)]
             _define_view(connection, reading, sources, Path(scratch) / "read.jsonl", extra)
@@ -175,7 +175,7 @@ def _lines(paths: Sequence[str | Path]) -> str:
 
 
 def _files(paths: Sequence[str | Path]) -> str:
-    names = ", ".join(_quoted(os.path.abspath(path)) for path in paths)
+    names = ", ".join(quoted(os.path.abspath(path)) for path in paths)
     return (
         f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
         f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES}"
@@ -198,7 +198,7 @@ def _write(file: BinaryIO, operation: Operation | None) -> None:
         file.write(msgspec.json.encode(operation) + b"\n")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -207,7 +207,7 @@ def _column(name: str) -> str:
     if name in COUNTS:
         whole = f"{number} between 0 and {MAX_COUNT} and {number} = floor({number})"
         count = f"case when {whole} then {number}::bigint end"
-        return f"{count if name != 'v' else f'coalesce({count}, 1)'} as {name}"
+        return f"{count if name != 'v' else f'coalesce(nullif({count}, 0), 1)'} as {name}"
     amount = f"case when {number} between 0 and {MAX_COUNT} then {number} end"
     if name == "duration_seconds":
         return f"coalesce({amount}, 0) as {name}"

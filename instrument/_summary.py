@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from instrument._gather import Reading
+from instrument._grouped import PERIODS, in_order
 from instrument._sql import database
-from instrument._stats import SessionFacts, billed_of, session_stats, success_rate_of
+from instrument._stats import success_rate_of
 from instrument._wanted import Wanted, condition
-from instrument.operation import Operation, SummaryRow
+from instrument.operation import SummaryRow
 
-__all__ = ["summed", "summed_in_session"]
+__all__ = ["summed"]
 
-PERIODS = {
+_OF_DAY = {
     "day": "day",
     "week": "cast(date_trunc('week', day) as date)",
     "month": "cast(date_trunc('month', day) as date)",
@@ -34,48 +35,7 @@ def summed(reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo) ->
         days = _days(connection, by, zone)
         billed = _FIRST_OF_ITS_RESPONSE if _has_repeats(connection) else "true"
         rows = connection.execute(_query(by, where, billed, days), params).fetchall()
-    return sorted((_row(by, values) for values in rows), key=lambda row: _order(by, row))
-
-
-def summed_in_session(
-    operations: Sequence[Operation], by: Sequence[str], zone: tzinfo
-) -> list[SummaryRow]:
-    """Do the same for the operations of one session and its children."""
-    groups: dict[tuple[Any, ...], list[Operation]] = defaultdict(list)
-    for each in operations:
-        groups[tuple(_value(key, each, zone) for key in by)].append(each)
-    charged = {id(each) for each in billed_of(operations)}
-    rows = [
-        _summed_group(dict(zip(by, values, strict=True)), group, charged)
-        for values, group in groups.items()
-    ]
-    return sorted(rows, key=lambda row: _order(by, row))
-
-
-def _summed_group(keys: dict[str, Any], group: list[Operation], charged: set[int]) -> SummaryRow:
-    facts, session_id = SessionFacts(), keys.get("session", "")
-    for each in group if session_id else ():
-        facts.learn(each.session_name, each.parent_session_id)
-    billed = [each for each in group if id(each) in charged]
-    stats = session_stats(session_id, group, facts, billed)
-    figures = {name: getattr(stats, name) for name in stats.__struct_fields__}
-    return SummaryRow(**figures, **keys)
-
-
-def _value(key: str, operation: Operation, zone: tzinfo) -> Any:
-    if key == "session":
-        return operation.session_id
-    if key not in PERIODS:
-        return getattr(operation, key)
-    day = operation.timestamp.astimezone(zone).date()
-    if key == "week":
-        return day - timedelta(days=day.weekday())
-    return day if key == "day" else day.replace(day=1)
-
-
-def _order(by: Sequence[str], row: SummaryRow) -> tuple[Any, ...]:
-    values = [getattr(row, key) for key in by]
-    return tuple((value is not None, "" if value is None else value) for value in values)
+    return sorted((_row(by, values) for values in rows), key=lambda row: in_order(by, row))
 
 
 def _has_repeats(connection: DuckDBPyConnection) -> bool:
@@ -90,7 +50,7 @@ def _has_repeats(connection: DuckDBPyConnection) -> bool:
 
 def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:
     """Return what gives the operations of `charged` the column `day`."""
-    if not PERIODS.keys() & set(by):
+    if not set(PERIODS) & set(by):
         return "charged"
     if zone is UTC:
         return "(select *, cast(timestamp as date) as day from charged)"
@@ -115,7 +75,7 @@ def _begin_of(day: date, zone: tzinfo) -> datetime:
 
 
 def _query(by: Sequence[str], where: str, billed: str, charged: str) -> str:
-    expressions = {"session": "session_id", **PERIODS}
+    expressions = {"session": "session_id", **_OF_DAY}
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
     figures = [f"{expression} as {name}" for name, expression in _FIGURES.items()]
     return f"""

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 __all__ = [
     "ConfigurationError",
+    "FormatError",
     "InstrumentError",
     "InstrumentWarning",
     "MissingDependencyError",
@@ -36,6 +37,10 @@ class ConfigurationTypeError(ConfigurationError, TypeError):
 
 class QueryError(InstrumentError, ValueError):
     """A query that the database cannot answer; the message is its own."""
+
+
+class FormatError(InstrumentError):
+    """The log was written by a version whose records this one does not understand."""
 
 
 class MissingDependencyError(InstrumentError, ImportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from importlib.util import find_spec
@@ -11,13 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instrument._config import settings
+from instrument._follow import Follower
 from instrument._gather import Reading
-from instrument._scan import Skipped, SkippedLine
+from instrument._grouped import summed_in_session
+from instrument._lines import operation_of
+from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._stats import SessionFacts, session_stats
 from instrument._wanted import Filters, Wanted, check_limit, check_text, grouping, wanted
-from instrument.errors import ConfigurationError, MissingDependencyError, reject_type
+from instrument.errors import (
+    ConfigurationError,
+    FormatError,
+    MissingDependencyError,
+    reject_type,
+)
 from instrument.operation import Operation, SessionStats, SummaryRow
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Filters", "SessionReport", "SkippedLine", "SummaryRow", "UsageLog"]
 
 RELISTINGS = 5
+FORMAT = 1
 _Answer = TypeVar("_Answer")
 
 
@@ -171,10 +182,14 @@ class UsageLog:
         _session_id(session_id)
         return self._ask(lambda reading: _stats(reading, session_id, children))
 
-    def report(self, session_id: str) -> SessionReport:
-        """Return one session's stats and operations, with its children and what still runs."""
+    def report(self, session_id: str, **filters: Unpack[Filters]) -> SessionReport:
+        """Return one session's stats and operations, with its children and what still runs.
+
+        Takes the filters of `operations`.
+        """
         _session_id(session_id)
-        return self._ask(lambda reading: _report(reading, session_id))
+        asked = wanted(**filters)
+        return self._ask(lambda reading: _report(reading, session_id, asked))
 
     def summary(
         self,
@@ -193,13 +208,13 @@ class UsageLog:
 
         Raises `ConfigurationError` for an unknown key, and as `operations` does.
         """
-        from instrument._summary import summed, summed_in_session  # they load duckdb
-
         keys, asked = grouping(by), wanted(session, **filters)
-        if session is None:
-            return self._ask(lambda reading: summed(reading, keys, asked, zone))
-        operations = self.operations(session, children=True, **filters)
-        return summed_in_session(operations, keys, zone)
+        if session is not None:
+            operations = self.operations(session, children=True, **filters)
+            return summed_in_session(operations, keys, zone)
+        from instrument._summary import summed  # it loads duckdb
+
+        return self._ask(lambda reading: summed(reading, keys, asked, zone))
 
     def sql(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None
@@ -238,6 +253,44 @@ class UsageLog:
         _needs("pyarrow", "to_polars()")
         frame: polars.DataFrame = self._selected(wanted(session, **filters)).pl()
         return frame
+
+    def write_parquet(
+        self, path: str | os.PathLike[str], session: str | None = None, **filters: Unpack[Filters]
+    ) -> None:
+        """Write operations to a Parquet file, a column for each attribute, in start order.
+
+        An existing file is replaced when the new one is whole. Takes the filters of `operations`.
+        Raises `QueryError` where it cannot be written.
+        """
+        from instrument._select import copy_to_parquet  # it loads duckdb
+
+        target, asked = Path(path), wanted(session, **filters)
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            self._ask(lambda reading: copy_to_parquet(reading, asked, unfinished))
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def follow(
+        self, session: str | None = None, *, poll_seconds: float = 0.25, **filters: Unpack[Filters]
+    ) -> Iterator[Operation]:
+        """Yield operations as they finish, from now on, for ever; waits for them meanwhile.
+
+        Takes the filters of `operations`. New files and directories are noticed.
+        """
+        follower = Follower(lambda: self.paths, wanted(session, **filters))
+        return _followed(follower, poll_seconds)
+
+    def check_format(self) -> None:
+        """Raise `FormatError` for a log that a newer version has written to."""
+        for source in sources_of(self.paths, may_vanish=True):
+            operation = operation_of(last_line(source))
+            if operation is not None and operation.v > FORMAT:
+                raise FormatError(
+                    f"{source.path} is of format {operation.v}, and this version reads up to"
+                    f" {FORMAT}: pip install -U instrument-kit"
+                )
 
     def _selected(self, asked: Wanted) -> DuckDBPyRelation:
         from instrument._select import selected  # it loads duckdb
@@ -287,12 +340,19 @@ def _sessions(reading: Reading, limit: int | None, asked: Wanted) -> list[Sessio
     ]
 
 
-def _report(reading: Reading, session_id: str) -> SessionReport:
-    finished = reading.family(session_id, Wanted(), None)
+def _report(reading: Reading, session_id: str, asked: Wanted) -> SessionReport:
+    finished = reading.family(session_id, asked, None)
     stats = session_stats(session_id, finished, _facts(reading, session_id, finished))
     sessions = {session_id, *(each.session_id for each in finished)}
-    running = [each for each in reading.running() if each.session_id in sessions]
+    in_session = replace(asked, sessions=frozenset(sessions))
+    running = [each for each in reading.running() if in_session.takes(each, each.timestamp)]
     return SessionReport(stats, finished + running)
+
+
+def _followed(follower: Follower, poll_seconds: float) -> Iterator[Operation]:
+    while True:
+        yield from follower.new()
+        time.sleep(poll_seconds)
 
 
 def _started(operations: Iterator[Operation]) -> Iterator[Operation]:

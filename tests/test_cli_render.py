@@ -11,13 +11,16 @@ from cli_sample import OPERATIONS, SESSION, STATS, operation
 from rich.cells import cell_len
 from rich.text import Span, Text
 
+from instrument._grouped import summed_in_session
 from instrument.cli.layout import View, definition
 from instrument.cli.render import bar, render_session
-from instrument.cli.render_stats import breakdown, render_sessions, render_stats
+from instrument.cli.render_groups import most_first, render_groups
+from instrument.cli.render_stats import render_sessions, render_stats
 from instrument.cli.tree import Gap, arrange, shortened
 from instrument.cli.words import clean, duration, human, money
 from instrument.operation import Operation, SessionStats
 
+BY = ("service", "model")
 GOLDEN = Path(__file__).parent / "golden"
 PLAIN = View(width=80, zone=UTC)
 ASCII = View(width=80, zone=UTC, ascii_only=True)
@@ -37,9 +40,15 @@ def test_a_session_is_shown_as_in_the_golden_text(width: int) -> None:
     assert shown == (GOLDEN / f"show_{width}.txt").read_text(encoding="utf-8")
 
 
+def stats_lines(view: View) -> list[Text]:
+    finished = [each for each in OPERATIONS if each.outcome != "running"]
+    groups = most_first(summed_in_session(finished, BY, UTC), BY)
+    return [*render_stats(STATS, view, grouped_by=BY), Text(), *render_groups(groups, BY, view)]
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_statistics_are_shown_as_in_the_golden_text(width: int) -> None:
-    shown = plain(render_stats(STATS, breakdown(OPERATIONS), View(width=width, zone=UTC)))
+    shown = plain(stats_lines(View(width=width, zone=UTC)))
     assert shown == (GOLDEN / f"stats_{width}.txt").read_text(encoding="utf-8")
 
 
@@ -60,7 +69,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     view = View(width=width, zone=UTC)
     hostile = [operation(9, 1, 1, service="漢字" * 40, operation="x" * 90, model="m" * 90)]
     lines = render_session(STATS, [*OPERATIONS, *hostile], view)
-    lines += render_stats(STATS, breakdown(OPERATIONS), view)
+    lines += stats_lines(view)
     assert [line.plain for line in lines if cell_len(line.plain) > width] == []
 
 
@@ -136,13 +145,10 @@ def test_a_message_cannot_move_the_cursor_or_colour_the_terminal() -> None:
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
 
 
-def test_a_response_that_two_operations_report_is_counted_once() -> None:
-    twice = [operation(n, n, 1, response_id="r1", tokens=10, input_tokens=10) for n in (1, 2)]
-    assert [(one.operation_count, one.total_tokens) for one in breakdown(twice)] == [(2, 10)]
-
-
 def test_an_unknown_cost_does_not_look_free() -> None:
-    shown = plain(render_stats(SessionStats(session_id=SESSION, operation_count=1), [], PLAIN))
+    shown = plain(
+        render_stats(SessionStats(session_id=SESSION, operation_count=1), PLAIN, grouped_by=BY)
+    )
     assert "cost            unknown" in shown
     assert "$" not in shown
 

@@ -7,20 +7,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from pathlib import Path
 
 import click
 from rich.text import Text
 
 from instrument._config import configure, disabled_by_environment
+from instrument._grouped import summed_in_session
 from instrument.cli import options
 from instrument.cli.demo_job import write_digest
 from instrument.cli.demo_meter import Tally, Tokens
 from instrument.cli.demo_server import DemoServer
 from instrument.cli.layout import View, wrapped
-from instrument.cli.query import operations_of
 from instrument.cli.render import render_session
-from instrument.cli.render_stats import breakdown, render_stats
+from instrument.cli.render_groups import most_first, render_groups
+from instrument.cli.render_stats import render_stats
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import view_of, write_lines
 from instrument.errors import ConfigurationError
@@ -30,6 +32,7 @@ from instrument.session import session
 
 __all__ = ["command"]
 
+GROUPED_BY = ("service", "model")
 NEXT = """\
 from instrument import session, tracked
 @tracked(service="openai")  # above the function that calls the client
@@ -59,11 +62,14 @@ def command(
         write_lines(_introduction(place, fate, view), colour=not no_color)
         session_id, tally = _run_job(place)
         log = UsageLog(place)
-        stats, operations = log.stats(session_id), operations_of(log, session_id)
+        report = log.report(session_id)
+        stats, groups = report.stats, summed_in_session(report.operations, GROUPED_BY, UTC)
         lines = [
-            *render_session(stats, operations, view),
+            *render_session(stats, report.operations, view),
             Text(),
-            *render_stats(stats, breakdown(operations), view),
+            *render_stats(stats, view, grouped_by=GROUPED_BY),
+            Text(),
+            *render_groups(most_first(groups, GROUPED_BY), GROUPED_BY, view),
             Text(),
             *_compared(stats, tally, view),
             Text(),

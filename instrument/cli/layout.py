@@ -102,13 +102,19 @@ def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 
 
 def _shrunk(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    result = list(widths)
+    """Take what is too much from the column that can spare most, cell by cell."""
+    pairs = zip(columns, widths, strict=True)
+    result = [min(each, width) if column.least else each for column, each in pairs]
     excess = sum(result) + GAP * (len(result) - 1) - width
-    for index, column in enumerate(columns):
-        if excess > 0 and column.least:
-            given = min(excess, max(0, result[index] - column.least))
-            result[index] -= given
-            excess -= given
+    for _ in range(excess):
+        spare = [
+            each - column.least if column.least else 0
+            for each, column in zip(result, columns, strict=True)
+        ]
+        widest = max(range(len(spare)), key=spare.__getitem__)
+        if spare[widest] <= 0:
+            break
+        result[widest] -= 1
     return result
 
 

@@ -3,13 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-__all__ = ["as_json", "colour", "directories", "session", "utc"]
+from instrument._wanted import KEYS
+from instrument.cli.moments import CURE, moment_or_ago
+from instrument.cli.query import opened, skipped_lines
+from instrument.cli.terminal import Output
+
+__all__ = [
+    "by",
+    "colour",
+    "complete_session",
+    "directories",
+    "limit",
+    "reads_log",
+    "session",
+    "utc",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+COMPLETED = 50
+
+
+def reads_log(json_help: str, *, filtered: bool = True) -> Callable[[Command], Callable[..., Any]]:
+    """Give a command `log` and `output` by the options that all readers share.
+
+    With `filtered` it also gets `filters`, keywords for `UsageLog`'s methods.
+    """
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def run(
+            directories: tuple[str, ...],
+            utc: bool,
+            no_color: bool,
+            no_pager: bool,
+            as_json: bool,
+            verbose: bool,
+            **given: Any,
+        ) -> Any:
+            output = Output.of(utc=utc, colour=not no_color, pager=not no_pager, as_json=as_json)
+            if filtered:
+                given["filters"] = _taken_filters(given, utc=utc)
+            log = opened(directories)
+            try:
+                return command(log=log, output=output, **given)
+            finally:
+                for line in skipped_lines(log, everything=verbose):
+                    click.echo(line, err=True)
+
+        options = [*(_filter_options() if filtered else []), directories, *_output(json_help)]
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return decorate
 
 
 def directories(command: Command) -> Command:
@@ -19,23 +72,34 @@ def directories(command: Command) -> Command:
         "directories",
         multiple=True,
         metavar="DIR",
+        shell_complete=lambda ctx, param, incomplete: [CompletionItem(incomplete, type="dir")],
         help="Read the log in DIR instead of the configured one; repeat to read several as one.",
     )(command)
 
 
-def session(command: Command) -> Command:
-    """Add the argument SESSION."""
-    return click.argument("session", default="@last", metavar="[SESSION]")(command)
+def limit(default: int, what: str) -> Callable[[Command], Command]:
+    """Add `--limit` with a default."""
+    return click.option(
+        "--limit", "-n", type=click.IntRange(min=1), default=default, show_default=True, help=what
+    )
 
 
-def as_json(what: str) -> Callable[[Command], Command]:
-    """Add `--json`; `what` says what is printed."""
-    return click.option("--json", "as_json", is_flag=True, help=what)
+def by(default: str) -> Callable[[Command], Command]:
+    """Add `--by`, which gives the command a tuple of keys."""
+    return click.option(
+        "--by",
+        default=default,
+        show_default=bool(default),
+        metavar="KEYS",
+        callback=_keys,
+        shell_complete=_complete_keys,
+        help=f"Group by these, separated by commas: {', '.join(KEYS)}.",
+    )
 
 
 def utc(command: Command) -> Command:
     """Add `--utc`."""
-    return click.option("--utc", is_flag=True, help="Show times in UTC instead of local time.")(
+    return click.option("--utc", is_flag=True, help="Show and read times in UTC, not local time.")(
         command
     )
 
@@ -43,5 +107,92 @@ def utc(command: Command) -> Command:
 def colour(command: Command) -> Command:
     """Add `--no-color`."""
     return click.option(
-        "--no-color", is_flag=True, help="Print without colours (so does NO_COLOR=1)."
+        "--no-color", is_flag=True, help="Print without colours (so does NO_COLOR)."
     )(command)
+
+
+def session(command: Command) -> Command:
+    """Add the argument SESSION, which is `@last` if it is left out."""
+    return click.argument(
+        "session", default="@last", metavar="[SESSION]", shell_complete=complete_session
+    )(command)
+
+
+def complete_session(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete an id of a session, with its name as help."""
+    found = opened(ctx.params.get("directories") or ()).find_sessions(incomplete, limit=COMPLETED)
+    special = ["@last"] if "@last".startswith(incomplete) else []
+    return [CompletionItem(each) for each in (*special, *found)]
+
+
+def _keys(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    keys = tuple(filter(None, (each.strip() for each in value.split(","))))
+    for key in keys:
+        if key not in KEYS or keys.count(key) > 1:
+            message = f"{value!r}: use each at most once, of {', '.join(KEYS)}"
+            raise click.BadParameter(message, ctx, param)
+    return keys
+
+
+def _complete_keys(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    before, comma, begun = incomplete.rpartition(",")
+    found = (each for each in KEYS if each.startswith(begun) and each not in before.split(","))
+    return [CompletionItem(f"{before}{comma}{each}") for each in found]
+
+
+def _complete_column(name: str) -> Callable[..., list[CompletionItem]]:
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        log = opened(ctx.params.get("directories") or ())
+        rows = log.summary(name, since=timedelta(days=30))
+        values = [str(getattr(row, name) or "") for row in rows]
+        return [CompletionItem(each) for each in values if each and each.startswith(incomplete)]
+
+    return complete
+
+
+class _Moment(click.ParamType[Any]):
+    """A moment, or a time ago."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = moment_or_ago(value)
+        if found is None:
+            self.fail(f"{value!r}: use {CURE}", param, ctx)
+        return found
+
+
+def _filter_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option("--since", type=_Moment(), metavar="WHEN", help=f"From then on: {CURE}."),
+        click.option("--until", type=_Moment(), metavar="WHEN", help="Before then."),
+        click.option(
+            "--service", shell_complete=_complete_column("service"), help="This service only."
+        ),
+        click.option("--model", shell_complete=_complete_column("model"), help="This model only."),
+    ]
+
+
+def _taken_filters(given: dict[str, Any], *, utc: bool) -> dict[str, Any]:
+    filters = {name: given.pop(name) for name in ("since", "until", "service", "model")}
+    for name in ("since", "until"):
+        moment = filters[name]
+        if isinstance(moment, datetime) and moment.tzinfo is None:
+            filters[name] = moment.replace(tzinfo=UTC) if utc else moment.astimezone()
+    return filters
+
+
+def _output(json_help: str) -> list[Callable[[Command], Command]]:
+    return [
+        utc,
+        colour,
+        click.option("--no-pager", is_flag=True, help="Print long output at once."),
+        click.option("--json", "as_json", is_flag=True, help=json_help),
+        click.option("--verbose", "-v", is_flag=True, help="Name the lines that were skipped."),
+    ]

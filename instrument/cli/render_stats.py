@@ -2,84 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from msgspec import Struct
 from rich.text import Text
 
 from instrument.cli.layout import Column, View, definition, table
 from instrument.cli.words import clean, count, duration, human, moment, money, percent
-from instrument.operation import Operation, SessionStats
+from instrument.operation import SessionStats
 
-__all__ = ["Part", "breakdown", "render_sessions", "render_stats"]
-
-
-class Part(Struct):
-    """What one model of one service contributed; the token sums skip repeated responses."""
-
-    service: str
-    model: str | None
-    operation_count: int = 0
-    error_count: int = 0
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    total_tokens: int = 0
-    cost_usd: float | None = None
-    total_duration_seconds: float = 0.0
+__all__ = ["failed", "render_sessions", "render_stats"]
 
 
-def breakdown(operations: Iterable[Operation]) -> list[Part]:
-    """Sum finished operations by service and model, the most tokens first."""
-    parts: dict[tuple[str, str | None], Part] = {}
-    seen: set[tuple[str, str]] = set()
-    for one in operations:
-        if one.outcome == "running":
-            continue
-        part = parts.setdefault((one.service, one.model), Part(one.service, one.model))
-        part.operation_count += 1
-        part.error_count += one.outcome == "error"
-        part.total_duration_seconds += one.duration_seconds
-        response = (one.service, one.response_id or "")
-        if one.response_id is None or response not in seen:
-            seen.add(response)
-            _add_usage(part, one)
-    return sorted(
-        parts.values(),
-        key=lambda part: (
-            -part.total_tokens,
-            -part.operation_count,
-            part.service,
-            part.model or "",
-        ),
-    )
-
-
-def _add_usage(part: Part, one: Operation) -> None:
-    part.input_tokens += one.input_tokens or 0
-    part.cache_read_tokens += one.cache_read_tokens or 0
-    part.output_tokens += one.output_tokens or 0
-    part.reasoning_tokens += one.reasoning_tokens or 0
-    part.total_tokens += one.tokens or 0
-    if one.cost_usd is not None:
-        part.cost_usd = (part.cost_usd or 0.0) + one.cost_usd
-
-
-def render_stats(stats: SessionStats, parts: Sequence[Part], view: View) -> list[Text]:
-    """Render every figure of a session, then what each service's models contributed."""
+def render_stats(stats: SessionStats, view: View, *, grouped_by: Sequence[str]) -> list[Text]:
+    """Render every figure of a session; what it is grouped by below is not named here."""
     lines: list[Text] = []
-    for term, value in _entries(stats, view, named_below=bool(parts)):
+    for term, value in _entries(stats, view, grouped_by):
         lines += definition(term, value, view)
-    if parts:
-        lines += [Text(), *_parts_table(parts, view)]
     return lines
 
 
-def _entries(stats: SessionStats, view: View, *, named_below: bool) -> list[tuple[str, Text | str]]:
+def _entries(
+    stats: SessionStats, view: View, grouped_by: Sequence[str]
+) -> list[tuple[str, Text | str]]:
     ascii_only = view.ascii_only
-    services, models = ((), ()) if named_below else (stats.services, stats.models)
+    services = () if "service" in grouped_by else stats.services
+    models = () if "model" in grouped_by else stats.models
     entries: list[tuple[str, Text | str]] = [
         ("name", Text(clean(stats.name or "", ascii_only=ascii_only), "bold")),
         ("session", Text(clean(stats.session_id, ascii_only=ascii_only), "cyan")),
@@ -171,57 +119,14 @@ def _errors(stats: SessionStats, view: View) -> str:
     return ", ".join(names)
 
 
-def _parts_table(parts: Sequence[Part], view: View) -> list[Text]:
-    columns = [
-        Column("service", least=10),
-        Column("model", least=18),
-        Column("calls", right=True, rank=2),
-        Column("failed", right=True, rank=4),
-        Column("input", right=True, rank=5),
-        Column("cached", right=True, rank=6),
-        Column("output", right=True, rank=5),
-        Column("reasoning", right=True, rank=7),
-        Column("tokens", right=True),
-        Column("cost", right=True, rank=1),
-        Column("time", right=True, rank=3),
-    ]
-    rows = [_part_cells(part, view) for part in parts]
-    priced = any(part.cost_usd is not None for part in parts)
-    kept = [index for index, column in enumerate(columns) if priced or column.title != "cost"]
-    return table(
-        [columns[index] for index in kept], [[r[index] for index in kept] for r in rows], view
-    )
-
-
-def _part_cells(part: Part, view: View) -> list[Text]:
-    return [
-        Text(clean(part.service, ascii_only=view.ascii_only), "bold"),
-        Text(clean(part.model or "", ascii_only=view.ascii_only)),
-        Text(count(part.operation_count)),
-        _failed(part.error_count),
-        *(
-            Text(count(number or None))
-            for number in (
-                part.input_tokens,
-                part.cache_read_tokens,
-                part.output_tokens,
-                part.reasoning_tokens,
-                part.total_tokens,
-            )
-        ),
-        Text(money(part.cost_usd)),
-        Text(duration(part.total_duration_seconds)),
-    ]
-
-
-def _failed(number: int) -> Text:
+def failed(number: int) -> Text:
     return Text(count(number or None), "red")
 
 
 def render_sessions(sessions: Sequence[SessionStats], view: View) -> list[Text]:
     """Render one line a session in the order given."""
     columns = [
-        Column("session"),
+        Column("session", least=27),
         Column("name", least=8),
         Column(_titled("when", sessions, view)),
         Column("calls", right=True, rank=3),
@@ -246,7 +151,7 @@ def _session_cells(stats: SessionStats, view: View) -> list[Text]:
         Text(clean(stats.name or "", ascii_only=view.ascii_only), "bold"),
         Text("" if stats.first_at is None else moment(stats.first_at, view.zone, form)),
         Text(count(stats.operation_count)),
-        _failed(stats.error_count),
+        failed(stats.error_count),
         Text(count(stats.total_tokens) if reported else ""),
         Text(money(stats.cost_usd)),
         Text(duration(stats.elapsed_seconds) if stats.operation_count else ""),

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from instrument.cli import options
-from instrument.cli.query import opened
 from instrument.cli.render_stats import render_sessions
 from instrument.cli.shell import COMMANDS
-from instrument.cli.terminal import view_of, write_json_lines, write_lines
+from instrument.cli.terminal import Output
+from instrument.log import UsageLog
 
 __all__ = ["command"]
 
 
 @click.command("sessions", short_help=COMMANDS["sessions"])
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="List so many sessions at most.",
-)
-@options.directories
-@options.utc
-@options.colour
-@options.as_json("Print one JSON object a line, with the keys of SessionStats.")
-def command(
-    limit: int, directories: tuple[str, ...], utc: bool, no_color: bool, as_json: bool
-) -> None:
+@options.limit(20, "List so many sessions at most.")
+@options.reads_log("Print one JSON object a line, with the keys of SessionStats.")
+def command(log: UsageLog, output: Output, limit: int, filters: dict[str, Any]) -> None:
     """List the latest sessions, the newest first.
 
     \b
     Examples:
       instrument sessions --limit 5
+      instrument sessions --since 2d --service openai
       instrument sessions --json | jq -r 'select(.error_count > 0).session_id'
     """
-    sessions = opened(directories).sessions(limit=limit)
-    if as_json:
-        write_json_lines(sessions)
+    sessions = log.sessions(limit=limit, **filters)
+    if output.as_json:
+        output.json_lines(sessions)
     elif sessions:
-        write_lines(render_sessions(sessions, view_of(utc=utc)), colour=not no_color)
+        output.lines(render_sessions(sessions, output.view))
     else:
-        click.echo(
-            "no sessions in the log yet; `instrument demo` shows what one looks like", err=True
-        )
+        output.nothing("no sessions in the log that fit; `instrument demo` shows one")

@@ -12,14 +12,27 @@ import click
 
 from instrument.errors import InstrumentError
 
-__all__ = ["COMMANDS", "instrument", "run"]
+__all__ = ["COMMANDS", "VARIABLE", "instrument", "run"]
 
 COMMANDS = {
     "demo": "Run a small offline job and show what it cost.",
     "sessions": "List the latest sessions, the newest first.",
     "show": "Show a session's operations as a tree with time bars.",
     "stats": "Show every figure of a session, by service and model.",
+    "diff": "Compare two sessions.",
+    "daily": "Show what each day came to.",
+    "weekly": "Show what each week came to.",
+    "monthly": "Show what each month came to.",
+    "errors": "List the latest failures.",
+    "running": "List the operations that are running now.",
+    "tail": "Print the newest operations, and follow the log.",
+    "sql": "Ask anything in SQL.",
+    "export": "Export operations as CSV, Parquet or JSON.",
+    "import-log": "Bring a log of the original usage logger into this one.",
+    "where": "Show which log is read and written, and why.",
+    "completion": "Print the completion script for bash, zsh or fish.",
 }
+VARIABLE = "_INSTRUMENT_COMPLETE"
 CLOSED_PIPE = 0
 INTERRUPTED = 130
 
@@ -33,7 +46,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"instrument.cli.{cmd_name}").command
+        command: click.Command = import_module(_module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -103,6 +116,10 @@ def _forget_output() -> None:
     # Python flushes the standard streams once more at exit, and would complain then
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _module_of(command: str) -> str:
+    return f"instrument.cli.{command.replace('-', '_')}"
 
 
 def _version() -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pydoc
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import Any
 
 import msgspec
@@ -14,16 +16,61 @@ from rich.console import Console
 from rich.text import Text
 
 from instrument.cli.layout import View
+from instrument.cli.moments import LocalZone
 
-__all__ = ["view_of", "write_document", "write_json_lines", "write_lines"]
+__all__ = ["Output", "view_of", "write_lines"]
 
 NARROWEST = 40
-USUAL_WIDTH = 80
+USUAL_SIZE = (80, 24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What the user asked of the output."""
+
+    view: View
+    colour: bool = True
+    pager: bool = True
+    as_json: bool = False
+
+    @classmethod
+    def of(cls, *, utc: bool, colour: bool, pager: bool, as_json: bool) -> Output:
+        return cls(view=view_of(utc=utc), colour=colour, pager=pager, as_json=as_json)
+
+    def lines(self, lines: Iterable[Text]) -> None:
+        """Print lines; more of them than the terminal is high go through the pager."""
+        shown = list(lines)
+        if self.pager and _is_watched() and len(shown) >= shutil.get_terminal_size().lines:
+            os.environ.setdefault("LESS", "FRX")
+            pydoc.pager(_as_text(shown, colour=self.colour))
+        else:
+            write_lines(shown, colour=self.colour)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone in which days begin."""
+        return self.view.zone or LocalZone()
+
+    def at_once(self, line: Text) -> None:
+        """Print one line, which somebody may be waiting for."""
+        write_lines([line], colour=self.colour)
+
+    def nothing(self, message: str) -> None:
+        """Say on standard error that there is nothing to show."""
+        sys.stderr.write(f"{message}\n")
+
+    def document(self, value: Any) -> None:
+        """Print one JSON document."""
+        _write_bytes([msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"])
+
+    def json_lines(self, values: Iterable[Any]) -> None:
+        """Print one JSON document a line."""
+        _write_bytes(msgspec.json.encode(value) + b"\n" for value in values)
 
 
 def view_of(*, utc: bool, everything: bool = False) -> View:
     """Describe standard output as it is now, by the conventions of the environment."""
-    columns = shutil.get_terminal_size((USUAL_WIDTH, 24)).columns
+    columns = shutil.get_terminal_size(USUAL_SIZE).columns
     return View(
         width=max(NARROWEST, columns),
         ascii_only=_ascii_only(os.environ, getattr(sys.stdout, "encoding", None)),
@@ -46,26 +93,27 @@ def _ascii_only(environment: Mapping[str, str], encoding: str | None) -> bool:
 
 def write_lines(lines: Iterable[Text], *, colour: bool) -> None:
     """Print lines, with colours where standard output is a terminal that shows them."""
+    sys.stdout.write(_as_text(lines, colour=colour))
+    sys.stdout.flush()
+
+
+def _is_watched() -> bool:
+    return sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _as_text(lines: Iterable[Text], *, colour: bool) -> str:
     console = Console(markup=False, emoji=False, highlight=False)
     if not colour or console.no_color or console.color_system is None:
-        sys.stdout.write("".join(f"{line.plain}\n" for line in lines))
-        return
-    for line in lines:
-        console.print(line, soft_wrap=True)
+        return "".join(f"{line.plain}\n" for line in lines)
+    with console.capture() as capture:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    return capture.get()
 
 
-def write_document(value: Any) -> None:
-    """Print one JSON document."""
-    _write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def write_json_lines(values: Iterable[Any]) -> None:
-    """Print one JSON document a line."""
-    _write_bytes(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
-
-
-def _write_bytes(data: bytes) -> None:
+def _write_bytes(documents: Iterable[bytes]) -> None:
     # JSON is UTF-8 whatever the locale says
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    for data in documents:
+        sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

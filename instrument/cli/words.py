@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, tzinfo
 
-__all__ = ["clean", "count", "duration", "human", "moment", "money", "percent"]
+__all__ = ["clean", "count", "duration", "human", "human_bytes", "moment", "money", "percent"]
 
 
 def clean(text: str, *, ascii_only: bool = False) -> str:
@@ -52,6 +52,14 @@ def human(number: int) -> str:
         if number >= size:
             return f"{number:,} ({number / size:.1f} {word})"
     return f"{number:,}"
+
+
+def human_bytes(size: int) -> str:
+    """`812 bytes`, `4.5 kB`, `1.2 GB`: powers of a thousand."""
+    for unit, word in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {word}"
+    return f"{size} bytes"
 
 
 def money(dollars: float | None) -> str:

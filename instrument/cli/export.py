@@ -1,0 +1,116 @@
+"""`instrument export`: operations for other tools."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from instrument.cli import options
+from instrument.cli.query import resolved
+from instrument.cli.shell import COMMANDS
+from instrument.cli.terminal import Output
+from instrument.log import UsageLog
+from instrument.operation import Operation
+
+__all__ = ["command"]
+
+COLUMNS = Operation.__struct_fields__
+
+
+@click.command("export", short_help=COMMANDS["export"])
+@click.argument(
+    "session", default="@all", metavar="[SESSION]", shell_complete=options.complete_session
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet", "json"]),
+    default="csv",
+    show_default=True,
+    help="Comma-separated values, Apache Parquet, or JSON lines.",
+)
+@click.option(
+    "--output",
+    "-o",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write to FILE instead of standard output; an existing file is replaced.",
+)
+@options.reads_log("The same as --format json.")
+def command(
+    log: UsageLog,
+    output: Output,
+    session: str,
+    form: str,
+    target: Path | None,
+    filters: dict[str, Any],
+) -> None:
+    """Export operations, in start order, with a column for each attribute of Operation.
+
+    SESSION is an id, its unique beginning, @last, or @all (the default).
+
+    \b
+    Examples:
+      instrument export --since 2026-11-01 -o november.csv
+      instrument export --format parquet -o log.parquet
+      instrument export @last --format json | jq .tokens
+    """
+    chosen = None if session == "@all" else resolved(log, session)
+    if form == "parquet" and not output.as_json:
+        if target is None:
+            raise click.UsageError("Parquet needs a file: --output FILE")
+        log.write_parquet(target, chosen, **filters)
+        return
+    operations = log.iterate(chosen, **filters)
+    with _opened(target) as file:
+        if form == "json" or output.as_json:
+            file.writelines(msgspec.json.encode(each) + b"\n" for each in operations)
+        else:
+            _write_csv(file, operations)
+
+
+@contextmanager
+def _opened(target: Path | None) -> Iterator[BinaryIO]:
+    if target is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_csv(file: BinaryIO, operations: Iterable[Operation]) -> None:
+    writer = csv.writer(_Encoded(file), lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(getattr(each, name)) for name in COLUMNS] for each in operations)
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool)):
+        return value
+    text = msgspec.json.encode(value).decode()
+    return text.strip('"') if text.startswith('"') else text
+
+
+class _Encoded:
+    """What `csv` writes to: it gives text, and the file takes UTF-8 whatever the locale says."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        self._file.write(text.encode())

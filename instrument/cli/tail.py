@@ -1,0 +1,48 @@
+"""`instrument tail`: the newest operations, and those that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from instrument.cli import options
+from instrument.cli.render_lists import tail_line, tail_title
+from instrument.cli.shell import COMMANDS
+from instrument.cli.terminal import Output
+from instrument.log import UsageLog
+
+__all__ = ["command"]
+
+
+@click.command("tail", short_help=COMMANDS["tail"])
+@options.limit(10, "Begin with so many of the newest operations.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with every operation that finishes.")
+@click.option("--outcome", help="Only ok, error, cancelled, partial or interrupted ones.")
+@options.reads_log("Print one JSON object a line, with the keys of Operation.")
+def command(
+    log: UsageLog,
+    output: Output,
+    limit: int,
+    follow: bool,
+    outcome: str | None,
+    filters: dict[str, Any],
+) -> None:
+    """Print the newest operations, one a line, and with -f those that follow.
+
+    \b
+    Examples:
+      instrument tail -f
+      instrument tail -f --service openai --outcome error
+      instrument tail -f --json | jq -r '[.model, .tokens] | @tsv'
+    """
+    filters["outcome"] = outcome
+    if not output.as_json:
+        output.at_once(tail_title(output.view))
+    coming = log.follow(**filters) if follow else ()
+    for found in (log.operations(limit=limit, **filters), coming):
+        for each in found:
+            if output.as_json:
+                output.json_lines([each])
+            else:
+                output.at_once(tail_line(each, output.view))
