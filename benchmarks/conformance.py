@@ -1,9 +1,9 @@
 """Runs the probes of `tests/conformance` over bare code, ours and the peers that are installed.
 
-python benchmarks/conformance.py [--summary] [--json]
+python benchmarks/conformance.py [--summary] [--without-peers] [--json]
 
-Prints how many probes of each group are passed, then one row for each probe that somebody fails.
-Every subject runs in a process of its own.
+Prints how many probes of each group are passed, then one row for each probe that somebody fails;
+with `--summary`, the README's table. Every subject runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ from conformance.probes import PROBES, Bare, Probe, Record, Subject, perform
 BARE, OURS = "bare", "instrument"
 SUBJECTS = [BARE, OURS, *_peers.DISTRIBUTIONS]
 PASSED = "ok"
+SUMMARY = {
+    "exceptions, coroutines, contexts": ("exceptions", "coroutines", "contexts"),
+    "generators, sync and async": ("generators", "async generators"),
+    "callables, methods, classes": ("callables", "methods", "classes"),
+    "introspection, arguments, results, frameworks, streams": (
+        "introspection",
+        "arguments",
+        "results",
+        "frameworks",
+        "streams",
+    ),
+}
 
 Verdicts = dict[str, str]
 
@@ -119,16 +131,22 @@ def verdicts_in_a_process_of_its_own(name: str) -> Verdicts:
         return json.loads(path.read_text())
 
 
-def installed_subjects() -> list[str]:
-    return [BARE, OURS, *_peers.installed()]
-
-
 def summary(results: dict[str, Verdicts]) -> str:
-    """Render the scores of each group of probes, and the versions."""
-    groups: dict[str, list[Probe]] = {}
-    for probe in PROBES:
-        groups.setdefault(probe.group, []).append(probe)
-    rows = [[title, *_scores(results, probes)] for title, probes in groups.items()]
+    """Render the scores of a few groups taken together, as the README shows them."""
+    return _table(results, SUMMARY)
+
+
+def scores(results: dict[str, Verdicts]) -> str:
+    """Render the scores of each group of probes."""
+    return _table(results, {probe.group: (probe.group,) for probe in PROBES})
+
+
+def _table(results: dict[str, Verdicts], titles: dict[str, tuple[str, ...]]) -> str:
+    """Render a row for each title, the totals and the versions."""
+    rows = [
+        [title, *_scores(results, [probe for probe in PROBES if probe.group in groups])]
+        for title, groups in titles.items()
+    ]
     totals = [
         [f"**{title}**", *_scores(results, [p for p in PROBES if p.reads_records is told])]
         for title, told in (("behaviour in all", False), ("records in all", True))
@@ -174,15 +192,17 @@ def _left_out(names: list[str]) -> list[str]:
 
 def main() -> None:
     parser = options(__doc__, can_be_quick=False)
-    parser.add_argument("--summary", action="store_true", help="without the single probes")
+    parser.add_argument("--summary", action="store_true", help="print the README's table")
+    parser.add_argument("--without-peers", action="store_true", help="bare code and ours alone")
     parser.add_argument("--subject", choices=SUBJECTS, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.subject:
         asked.into.write_text(json.dumps(verdicts(asked.subject)))
         return
-    results = {name: verdicts_in_a_process_of_its_own(name) for name in installed_subjects()}
-    tables = [summary(results)] if asked.summary else [summary(results), failures(results)]
+    peers = [] if asked.without_peers else _peers.installed()
+    results = {name: verdicts_in_a_process_of_its_own(name) for name in [BARE, OURS, *peers]}
+    tables = [summary(results)] if asked.summary else [scores(results), failures(results)]
     show(results, "\n\n".join(tables), as_json=asked.json)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 from instrument.usage.reading import Reading
 
-__all__ = ["Claimant", "owner_of", "owners_of"]
+__all__ = ["Claimant", "owner_of"]
 
 _CLAIMS_KEPT = 10_000
 
 
 class Claimant(Protocol):
-    """An operation as claims see it: `claims` maps a response's id, or `None` for the latest
-    result without one, to who counted it."""
+    """An operation as claims see it.
+
+    `claims` maps what a response is known by to the object that must be the same, if any, and to
+    who counted it.
+    """
 
     id: str
     claims: Any
@@ -23,32 +27,44 @@ class Claimant(Protocol):
 def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
     """Return whose usage this is: an operation's that ran inside this one, or `None`, its own.
 
-    Its own is claimed on every operation around.
+    Its own is claimed on every operation around. A response is known by its id, without one by
+    its `source`; where its reading has none, by `result`, of which only the latest is kept.
     """
-    claims, key = operation.claims, reading.response_id
+    claims, above = operation.claims, operation.parent
+    if above is None and not claims:
+        return None
+    key: Any = reading.response_id
+    same = None
+    if key is None:
+        key, same = _known_by(reading.source, result)
+        if key is None and same is None:
+            return None
     if claims:
-        if key is not None:
-            owner = claims.get(key)
-            if owner is not None:
-                return str(owner)
-        elif None in claims and claims[None][0] is result and result is not None:
-            return str(claims[None][1])
-    above = operation.parent
+        claim = claims.get(key)
+        if claim is not None and claim[0] is same:
+            return str(claim[1])
+    claim = (same, operation.id)
     while above is not None:
-        _claim(above.claims, key, result, operation.id)
+        _claim(above.claims, key, claim)
         above = above.parent
     return None
 
 
-def owners_of(operation: Claimant, parts: tuple[Reading, ...]) -> list[str | None]:
-    """Do the same for each of several responses; one without an id is the operation's own."""
-    return [None if part.response_id is None else owner_of(operation, part, None) for part in parts]
+def _known_by(source: Any, result: Any) -> tuple[Any, Any]:
+    """Return the key of a response without an id, and the object that must be the same.
+
+    An address says nothing once its object is freed, so what is known by it is kept, except
+    text, which may be long: the text at an address is the same one if it has the same hash.
+    """
+    if source is None:
+        return None, result
+    if type(source) is str or type(source) is bytes:
+        return (id(source), hash(source)), None
+    return id(source), source
 
 
-def _claim(claims: dict[Any, Any], key: str | None, result: Any, owner: str) -> None:
-    if key is None:
-        claims[None] = (result, owner)
-        return
-    if len(claims) >= _CLAIMS_KEPT:
-        claims.pop(next(iter(claims)), None)
-    claims[key] = owner
+def _claim(claims: dict[Any, Any], key: Any, claim: tuple[Any, str]) -> None:
+    if len(claims) >= _CLAIMS_KEPT and key not in claims:
+        with suppress(RuntimeError):  # another thread's claim, in between
+            claims.pop(next(iter(claims)), None)
+    claims[key] = claim

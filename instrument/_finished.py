@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from instrument._claims import Claimant, owner_of, owners_of
+from instrument._claims import Claimant, owner_of
 from instrument._clean import jsonable
 from instrument._counts import are_plausible, impossible, plus, tokens_of, without
 from instrument.operation import OperationLine
@@ -57,14 +57,15 @@ def put_reading(
         line.model = reading.model
     if reading.outcome is not None:
         put_verdict(line, reading, active)
-    owner = owner_of(operation, reading, result)
-    if owner is not None:
-        line.usage_operation_id = owner
-        if added is None:
-            return
-        reading = Reading()
-    elif reading.__class__ is Readings:
+    if reading.__class__ is Readings:
         reading = _unclaimed(line, reading, operation)
+    else:
+        owner = owner_of(operation, reading, result)
+        if owner is not None:
+            line.usage_operation_id = owner
+            if added is None:
+                return
+            reading = Reading()
     if added is not None:
         reading = plus(reading, added)
     if not are_plausible(reading):
@@ -99,7 +100,7 @@ def put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
 
 def _unclaimed(line: OperationLine, readings: Readings, operation: Claimant) -> Reading:
     """Return the sum of what no operation inside has counted already."""
-    owners = owners_of(operation, readings.parts)
+    owners = [owner_of(operation, part, None) for part in readings.parts]
     ours = [part for part, owner in zip(readings.parts, owners, strict=True) if owner is None]
     if len(ours) == len(owners):
         return readings

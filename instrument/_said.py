@@ -21,6 +21,7 @@ __all__ = [
     "truth",
 ]
 
+_A_USAGE = f"use a Usage, or its fields as keywords: {', '.join(Usage.__struct_fields__)}"
 _CANCELLATIONS = ("CancelledError", "Cancelled")
 _HOMES = ("asyncio", "concurrent", "trio")
 # of the class itself, whatever a class of classes makes of these names
@@ -48,11 +49,11 @@ def by_caller(usage: Usage | None, fields: Any) -> Reading:
     if usage is not None and fields:
         raise TypeError("give a Usage or its fields, not both")
     if usage is None:
-        said = Usage(**fields)
+        said = _usage(fields)
     elif isinstance(usage, Usage):
         said = usage
     else:
-        raise TypeError(f"{shown(usage)}: use a Usage, or its fields as keywords")
+        raise TypeError(f"{shown(usage)}: {_A_USAGE}")
     known = {name: getattr(said, name) for name in Usage.__struct_fields__}
     return Reading(**known, cost_source=_cost_source(said))
 
@@ -71,6 +72,7 @@ def reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
         outcome=reading.outcome,
         error_type=reading.error_type,
         error_message=reading.error_message,
+        source=reading.source,
     )
 
 
@@ -102,6 +104,13 @@ def is_cancellation(kind: type) -> bool:
 def truth(judge: Callable[[Any], object], result: Any) -> bool:
     """Return what `success=` says of `result`."""
     return bool(judge(result))
+
+
+def _usage(fields: Any) -> Usage:
+    try:
+        return Usage(**fields)
+    except TypeError as error:
+        raise TypeError(f"{error}: {_A_USAGE}") from None
 
 
 def _cost_source(said: Usage) -> str | None:

@@ -7,10 +7,13 @@ object, with the special methods that the object has, so more may be put on that
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
+from importlib import import_module
 from inspect import isawaitable
-from types import MethodType
+from operator import attrgetter
+from types import FunctionType, MethodType
 from typing import Any
 
 import wrapt
@@ -208,17 +211,61 @@ class TrackedCallable(wrapt.AutoObjectProxy[Any]):
         if hasattr(type(wrapped), "__get__"):
             mine.__get__ = _bind
 
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
     def __copy__(self) -> Any:
-        return self._self_remake(copy.copy(self.__wrapped__), self._self_site)
+        return _around(self, copy.copy(self.__wrapped__))
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self._self_remake(copy.deepcopy(self.__wrapped__, memo), self._self_site)
+        return _around(self, copy.deepcopy(self.__wrapped__, memo))
 
     def __reduce__(self) -> Any:
-        return self._self_remake, (self.__wrapped__, self._self_site)
+        return self.__reduce_ex__(2)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.__reduce__()
+        if _goes_by_its_name(self, protocol):
+            return self.__qualname__
+        found = _place_beside_callback(self)
+        if found is not None:
+            return _global, found
+        return self._self_remake, (self.__wrapped__, self._self_site)
+
+
+def _around(proxy: Any, copied: Any) -> Any:
+    return proxy if copied is proxy.__wrapped__ else proxy._self_remake(copied, proxy._self_site)
+
+
+def _goes_by_its_name(proxy: Any, protocol: Any) -> bool:
+    """Tell whether the wrapped object is pickled by a name under which the proxy stands now."""
+    name = getattr(proxy, "__qualname__", None)
+    if not isinstance(name, str) or _find(proxy.__module__, name) is not proxy:
+        return False
+    return bool(proxy.__wrapped__.__reduce_ex__(protocol) == name)
+
+
+def _place_beside_callback(proxy: Any) -> tuple[str, str] | None:
+    """Return where the proxy stands in the module of a `usage=` or `success=` without a name."""
+    for callback in (proxy._self_site.usage, proxy._self_site.success):
+        if not isinstance(callback, FunctionType):
+            continue
+        module = callback.__module__
+        if _find(module, callback.__qualname__) is not callback:
+            names = list(vars(sys.modules.get(module, object)).items())
+            return next(((module, name) for name, value in names if value is proxy), None)
+    return None
+
+
+def _find(module: Any, name: str) -> Any:
+    try:
+        return attrgetter(name)(sys.modules.get(module))
+    except AttributeError:
+        return None
+
+
+def _global(module: str, name: str) -> Any:
+    """Return what stands there, when it is unpickled."""
+    return getattr(import_module(module), name)
 
 
 def _bind(proxy: Any, instance: Any, owner: Any = None) -> Any:

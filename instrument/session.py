@@ -161,13 +161,17 @@ def session(
     """
     reject_unknown("session", dict(unknown), "name, id or metadata")
     if name is not None and not isinstance(name, str):
-        raise ConfigurationTypeError("session name", name, "text or None")
+        cure = "; to decorate with it, write @session()" if callable(name) else ""
+        raise ConfigurationTypeError("session name", name, f"text or None{cure}")
     if id is not None and not isinstance(id, str):
         raise ConfigurationTypeError("session id", id, _ALPHABET)
     if id is not None and not carrier.is_session_id(id):
         raise ConfigurationError("session id", id, _ALPHABET)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationTypeError("session metadata", metadata, "a mapping with text as keys")
+    for key in metadata or ():
+        if not isinstance(key, str):
+            raise ConfigurationTypeError("session metadata key", key, "text")
     parent_id, trace_id = _around()
     return Session(
         id or new_session_id(),

@@ -16,6 +16,12 @@ def chat(response_id: str | None = "chat-1", **more: Any) -> dict[str, Any]:
     return {**named, "object": "chat.completion", "model": "gpt-5", "usage": USAGE, **more}
 
 
+def embedding(**more: Any) -> dict[str, Any]:
+    """Return a response without an id that used 8 tokens."""
+    usage = {"prompt_tokens": 8, "total_tokens": 8}
+    return {"object": "list", "model": "e", "data": [], "usage": usage, **more}
+
+
 def chunks(response_id: str | None = "chat-1") -> list[dict[str, Any]]:
     """Return the chunks of a stream that used 10 + 5 tokens."""
     named = {} if response_id is None else {"id": response_id}

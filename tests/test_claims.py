@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import gc
+import json
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from responses import chat, chunks, counts, named
+from responses import chat, chunks, counts, embedding, named, only
 
 from instrument import current_operation, propagate, session, track, tracked
 from instrument.testing import CapturedOperations
@@ -160,6 +163,144 @@ def test_what_is_added_to_a_response_that_is_counted_inside_is_kept(
     found = named(capture_operations, "outer")
     assert counts(found) == (2, None, 2)
     assert found.usage_operation_id == named(capture_operations, "inner").operation_id
+
+
+class Embedding:
+    """A response without an id that can be watched."""
+
+    def __init__(self) -> None:
+        self.usage = {"prompt_tokens": 8, "total_tokens": 8}
+
+
+def sdk_embedding() -> Any:
+    types = pytest.importorskip("openai.types")
+    return types.CreateEmbeddingResponse.model_validate(embedding())
+
+
+def google() -> Any:
+    return {"embeddings": [], "usageMetadata": {"promptTokenCount": 8, "totalTokenCount": 8}}
+
+
+def anthropic() -> Any:
+    return {"type": "message", "usage": {"input_tokens": 8, "output_tokens": 0}}
+
+
+def json_text() -> str:
+    return json.dumps(embedding())
+
+
+def json_bytes() -> bytes:
+    return json_text().encode()
+
+
+def event_text() -> str:
+    return f"data: {json_text()}\n\n"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        embedding,
+        lambda: Embedding(),  # not the class, whose methods would be tracked
+        sdk_embedding,
+        google,
+        anthropic,
+        json_text,
+        json_bytes,
+        event_text,
+        lambda: f"[{json_text()}, {json_text()}]",
+    ],
+    ids=["dict", "object", "sdk", "google", "anthropic", "json", "bytes", "events", "array"],
+)
+@pytest.mark.parametrize(
+    "taken",
+    [
+        lambda a, b, c: a,
+        lambda a, b, c: [a, b, c],
+        lambda a, b, c: (a, c),
+        lambda a, b, c: [[a], (b, c)],
+    ],
+    ids=["first", "list", "tuple", "nested"],
+)
+def test_responses_without_an_id_are_counted_by_the_innermost_alone(
+    capture_operations: CapturedOperations, make: Callable[[], Any], taken: Callable[..., Any]
+) -> None:
+    inmost = tracked(service="s", operation="inmost")(make)
+    middle = tracked(service="s", operation="middle")(lambda: [inmost(), inmost()])
+    tracked(service="s", operation="outer")(lambda: taken(*middle(), inmost()))()
+    outer, within, *innermost = capture_operations
+    assert [each.operation for each in innermost] == ["inmost"] * 3
+    assert all(each.tokens for each in innermost)
+    assert nothing_of_its_own(outer)
+    assert nothing_of_its_own(within)
+    assert outer.usage_operation_id == within.usage_operation_id == innermost[0].operation_id
+
+
+@pytest.mark.parametrize("make", [embedding, sdk_embedding, json_text])
+def test_responses_without_an_id_that_a_generator_yields_are_counted_once(
+    capture_operations: CapturedOperations, make: Callable[[], Any]
+) -> None:
+    inmost = tracked(service="s", operation="inmost")(make)
+
+    @tracked(service="s", operation="outer")
+    def outer() -> Iterator[Any]:
+        for _ in range(3):
+            yield inmost()
+
+    with session() as work:
+        list(outer())
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+    assert work.stats().total_tokens == 24
+
+
+def test_a_stream_without_an_id_that_is_collected_into_a_list_is_counted_once(
+    capture_operations: CapturedOperations,
+) -> None:
+    @tracked(service="s", operation="stream")
+    def stream() -> Iterator[Any]:
+        yield from chunks(None)
+
+    tracked(service="s", operation="outer")(lambda: list(stream()))()
+    assert named(capture_operations, "stream").tokens == 15
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+def test_an_added_field_does_not_make_it_another_response(
+    capture_operations: CapturedOperations,
+) -> None:
+    tracked(service="s", operation="outer")(lambda: {**inner(embedding()), "seconds": 1})()
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+def test_of_responses_without_an_id_the_same_counts_once_and_an_equal_one_again(
+    capture_operations: CapturedOperations,
+) -> None:
+    first, equal = embedding(), embedding()
+    inner([first, equal, first, [equal, [first]]])
+    assert only(capture_operations).tokens == 16
+
+
+def test_an_equal_response_without_an_id_is_the_outer_operations_own(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        return [inner(embedding()), embedding()]
+
+    tracked(service="s", operation="outer")(outer)()
+    assert named(capture_operations, "outer").tokens == 8
+
+
+def test_counted_responses_are_not_kept_and_their_addresses_are_not_trusted(
+    capture_operations: CapturedOperations,
+) -> None:
+    with track("block", service="s"):
+        watched = weakref.ref(inner(Embedding()))
+        for _ in range(100):
+            inner(embedding())
+        gc.collect()
+        assert watched() is None
+        tracked(service="s", operation="outer")(lambda: [embedding() for _ in range(100)])()
+    assert named(capture_operations, "outer").tokens == 800
 
 
 def test_a_sessions_total_counts_a_response_once(capture_operations: CapturedOperations) -> None:

@@ -42,6 +42,15 @@ def test_commands_of_the_readme_work_on_what_its_examples_recorded(
     assert _run([sys.executable, "-m", "instrument", *arguments], log_dir, {})
 
 
+def test_the_conformance_figures_of_bare_code_and_of_ours_are_what_the_benchmark_prints() -> None:
+    program = Path(__file__).parent.parent / "benchmarks" / "conformance.py"
+    printed = _run([sys.executable, str(program), "--summary", "--without-peers"], Path(), {})
+    if "Probes not run" in printed:
+        pytest.skip("a package that some probes need is not installed")
+    shown = README[README.index("| probes on") :].split("\n\n")[0]
+    assert _columns(shown) == _columns(printed.split("\n\n")[0])
+
+
 def test_readme_is_short_and_shows_output_early() -> None:
     lines = README.splitlines()
     assert len(lines) < 200
@@ -53,6 +62,10 @@ def _run(command: list[str], log_dir: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _columns(table: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ")[:3] for line in table.splitlines()]
 
 
 def _masked(text: str) -> str:

@@ -102,6 +102,8 @@ def test_an_invalid_id_is_a_value_error_that_names_it(wrong: str) -> None:
         ({"name": 5}, "session name=5: use text or None"),
         ({"id": 5}, "session id=5"),
         ({"metadata": 5}, "session metadata=5: use a mapping"),
+        ({"metadata": {1: 2}}, "session metadata key=1: use text"),
+        ({"name": len}, "use text or None; to decorate with it, write @session()"),
         ({"tags": 5}, "unknown argument tags=5: use name, id or metadata"),
     ],
 )

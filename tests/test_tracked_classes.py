@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import abc
+import copy
 import enum
 import functools
+import multiprocessing
+import pickle
 import re
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +52,19 @@ class Client(Base):
     @property
     def name(self) -> str:
         return "name"
+
+
+@tracked(service="s")
+@functools.lru_cache
+def cached(number: int) -> int:
+    return 2 * number
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+twice_three = tracked(service="s", usage=lambda result: result)(functools.partial(double, 3))
 
 
 def test_a_classs_own_public_methods_and_call_are_tracked_and_nothing_else(
@@ -159,6 +176,39 @@ def test_an_abstract_method_stays_abstract(capture_operations: CapturedOperation
 
     with pytest.raises(TypeError, match="abstract"):
         Abstract()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("target", [cached, twice_three], ids=["cached", "partial"])
+def test_what_stands_in_a_module_is_pickled_by_its_place(target: Any) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(target, protocol)) is target
+
+
+def test_what_is_pickled_by_a_name_goes_to_a_spawned_process() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert (pool.submit(cached, 1).result(), pool.submit(twice_three).result()) == (2, 6)
+
+
+def test_a_proxy_of_what_another_name_stands_for_is_pickled_around_it() -> None:
+    tracked_len = tracked(service="s")(len)
+    again = pickle.loads(pickle.dumps(tracked_len))
+    assert (again is len, again.__wrapped__ is len, again("abc")) == (False, True, 3)
+
+
+def test_a_partial_whose_callback_has_no_place_says_what_cannot_be_pickled() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError), match="<lambda>"):
+        pickle.dumps(tracked(service="s", usage=lambda result: 1)(functools.partial(double, 3)))
+
+
+def test_what_copies_as_itself_does_so_when_it_is_tracked() -> None:
+    assert copy.copy(cached) is cached
+    assert copy.deepcopy(cached) is cached
+    assert copy.copy(twice_three) is not twice_three
+
+
+def test_a_tracked_partial_shows_itself_as_the_partial() -> None:
+    assert repr(twice_three) == repr(functools.partial(double, 3))
 
 
 def test_enums_slots_and_dataclasses_may_be_decorated(

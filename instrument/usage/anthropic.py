@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from instrument.usage import http
 from instrument.usage.fields import NOTHING, added, failure, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
@@ -64,6 +66,8 @@ def read(fields: Fields) -> Reading:
         "anthropic",
         "chat",
         *_failure(fields),
+        None,
+        fields.get("usage") if usage else None,
     )
 
 
@@ -87,11 +91,12 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 
 
 class _Merge:
-    __slots__ = ("_message", "_usage")
+    __slots__ = ("_message", "_source", "_usage")
 
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
+        self._source: Any = None
 
     def add(self, fields: Fields) -> bool:
         kind = fields.get("type")
@@ -108,7 +113,7 @@ class _Merge:
     def reading(self) -> Reading | None:
         if not self._message and not self._usage:
             return None
-        return read({**self._message, "usage": self._usage})
+        return replace(read({**self._message, "usage": self._usage}), source=self._source)
 
     def _start(self, message: Fields) -> bool:
         if self._message and message.get("id") != self._message.get("id"):
@@ -123,6 +128,7 @@ class _Merge:
             value = usage.get(name)
             if value is not None:
                 self._usage[name] = value
+                self._source = fields["usage"]
 
 
 def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:

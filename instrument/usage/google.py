@@ -57,7 +57,8 @@ def read(fields: Fields) -> Reading:
     The prompt count leaves out what tools were given, and the candidates' count leaves out the
     thoughts: both are added. The cached tokens are part of the prompt.
     """
-    return _reading(fields, _counts(_usage(fields)))
+    usage = _usage(fields)
+    return _reading(fields, _counts(usage), _source(fields) if usage else None)
 
 
 def read_object(response: Any) -> Reading | None:
@@ -79,11 +80,12 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 
 
 class _Merge:
-    __slots__ = ("_counts", "_response")
+    __slots__ = ("_counts", "_response", "_source")
 
     def __init__(self) -> None:
         self._counts = _Counts()
         self._response: dict[str, Any] = {}
+        self._source: Any = None
 
     def add(self, fields: Fields) -> bool:
         identity, known = _response_id(fields), self._response.get("response_id")
@@ -102,16 +104,21 @@ class _Merge:
         if usage:
             pairs = zip(_counts(usage), self._counts, strict=True)
             self._counts = _Counts(*(old if new is None else new for new, old in pairs))
+            self._source = _source(fields)
         return True
 
     def reading(self) -> Reading | None:
         if not self._response and self._counts == _Counts():
             return None
-        return _reading(self._response, self._counts)
+        return _reading(self._response, self._counts, self._source)
 
 
 def _usage(fields: Fields) -> Fields:
     return part(fields, "usage_metadata") or part(fields, "usageMetadata") or NOTHING
+
+
+def _source(fields: Fields) -> Any:
+    return fields.get("usage_metadata") or fields.get("usageMetadata")
 
 
 def _counts(usage: Fields) -> _Counts:
@@ -119,7 +126,7 @@ def _counts(usage: Fields) -> _Counts:
     return _Counts(*map(usage.get, _SNAKE if is_snake else _CAMEL))
 
 
-def _reading(fields: Fields, counts: _Counts) -> Reading:
+def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
     candidates = counts.live if counts.candidates is None else counts.candidates
     error = part(fields, "error")
     return Reading(
@@ -134,8 +141,14 @@ def _reading(fields: Fields, counts: _Counts) -> Reading:
         text(_response_id(fields)),
         None if error else _provider(counts),
         None if error else _kind(fields),
-        *(("error", *failure(error, "status", "code")) if error else ()),
+        *_failure(error),
+        None,
+        source,
     )
+
+
+def _failure(error: Fields | None) -> tuple[str | None, str | None, str | None]:
+    return ("error", *failure(error, "status", "code")) if error else (None, None, None)
 
 
 def _model(fields: Fields) -> Any:

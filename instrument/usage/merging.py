@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from instrument.usage.adding import combined, folded
 from instrument.usage.decoding import decoded, may_say
 from instrument.usage.families import class_reader, provider, sdk_family, streaming_family
@@ -34,15 +36,29 @@ def new_merge() -> Merge:
 
 
 class StreamMerge:
-    """Holds the response that the chunks are about, and the readings of those before it."""
+    """Holds the response that the chunks are about, and the readings of those before it.
 
-    __slots__ = ("_current", "_had_event", "_in_pieces", "_key", "_parts", "_tail")
+    `_text` is the latest chunk of text, and `_source` that in which the response's usage ended.
+    """
+
+    __slots__ = (
+        "_current",
+        "_had_event",
+        "_in_pieces",
+        "_key",
+        "_parts",
+        "_source",
+        "_tail",
+        "_text",
+    )
 
     def __init__(self) -> None:
         self._current: FieldsMerge | None = None
         self._key: tuple[str, bool] | None = None
         self._parts: list[Reading] = []
         self._tail = ""
+        self._text: str | bytes | None = None
+        self._source: str | bytes | None = None
         self._had_event = False
         self._in_pieces = False
 
@@ -59,7 +75,7 @@ class StreamMerge:
         """Return what was seen so far; `Readings`, if the chunks came from several responses."""
         if self._tail:
             self._merge_line(self._tail)
-        current = self._current.reading() if self._current is not None else None
+        current = self._finished()
         return combined(self._parts if current is None else [*self._parts, current])
 
     def merge(self, fields: Fields, key: tuple[str, bool]) -> None:
@@ -91,15 +107,21 @@ class StreamMerge:
 
     def merge_text(self, text: str) -> None:
         """Do the same for JSON text, or for server-sent events in lines or in any other pieces."""
-        if self._in_pieces:
-            self._merge_piece(text)
-        elif self._tail or text.startswith(_OPENINGS):
-            self._merge_opening(text)
+        if self._in_pieces or self._tail or text.startswith(_OPENINGS):
+            self._text = text
+            self._merge_text(text)
 
     def merge_bytes(self, text: bytes) -> None:
         """Do the same for bytes."""
         if self._in_pieces or self._tail or text.startswith(_OPENINGS_BYTES):
-            self.merge_text(text.decode("utf-8", "replace"))
+            self._text = text
+            self._merge_text(text.decode("utf-8", "replace"))
+
+    def _merge_text(self, text: str) -> None:
+        if self._in_pieces:
+            self._merge_piece(text)
+        elif self._tail or text.startswith(_OPENINGS):
+            self._merge_opening(text)
 
     def _merge_opening(self, text: str) -> None:
         """Find out whether the chunks are lines, or pieces that begin and end anywhere."""
@@ -138,14 +160,21 @@ class StreamMerge:
         if fields is not None:
             self._had_event = self._had_event or is_event
             self.merge_fields(fields)
+            self._source = self._text if may_say(body) else self._source
         return fields is not None
 
     def _begin(self, key: tuple[str, bool]) -> FieldsMerge:
-        finished = self._current.reading() if self._current is not None else None
-        self.take_whole(finished)
+        self.take_whole(self._finished())
+        self._source = None
         name, sdk = self._key = key
         self._current = provider(name).new_merge(sdk=sdk)
         return self._current
+
+    def _finished(self) -> Reading | None:
+        reading = None if self._current is None else self._current.reading()
+        if reading is None or self._source is None:
+            return reading
+        return replace(reading, source=self._source)
 
 
 def _may_continue(line: str) -> bool:

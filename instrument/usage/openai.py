@@ -57,6 +57,7 @@ def read(fields: Fields, provider: str | None = None) -> Reading:
         _KINDS.get(text(fields.get("object")) or ""),
         *_failure(fields),
         None if cost is None else "provider",
+        fields.get("usage") if usage else None,
     )
 
 
@@ -81,6 +82,8 @@ def read_chat(completion: Any) -> Reading | None:
         total_tokens, model, response_id = counts["total_tokens"], fields["model"], fields["id"]
         if total_tokens != input_tokens + output_tokens or type(model) is not str:
             return read_object(completion)
+        if type(response_id) is not str or not response_id:
+            return read_object(completion)
         before, after = before.__dict__, after.__dict__
         return Reading(
             input_tokens,
@@ -91,7 +94,7 @@ def read_chat(completion: Any) -> Reading | None:
             total_tokens,
             None,
             model,
-            text(response_id),
+            response_id,
             "openai",
             "chat",
         )

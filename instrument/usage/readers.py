@@ -53,23 +53,22 @@ def read_object(value: Any) -> Reading | None:
 
 def read_elements(values: Any) -> Reading | None:
     """Read a list or tuple of responses."""
-    return combined(_readings(values, _probe_nested))
+    met: dict[int, Any] = {}
+    return combined(_readings(values, met, lambda each: combined(_readings(each, met, None))))
 
 
-def _probe_nested(values: Any) -> Reading | None:
-    return combined(_readings(values, None))
-
-
-def _readings(values: Any, nested: Reader | None) -> Iterator[Reading]:
+def _readings(values: Any, met: dict[int, Any], nested: Reader | None) -> Iterator[Reading]:
+    """Yield what each says; `met` holds those that said something, by address: they count once."""
     found = False
     for place, value in enumerate(values):
         if place == _PROBED and not found:
             return
         cls = type(value)
         reader = nested if cls is list or cls is tuple else _kept_reader(cls)
-        reading = None if reader is None else reader(value)
+        reading = None if reader is None or id(value) in met else reader(value)
         if reading is not None:
             found = True
+            met[id(value)] = value
             yield from reading.parts if isinstance(reading, Readings) else (reading,)
 
 

@@ -27,6 +27,8 @@ class Reading(Usage, frozen=True, gc=False):
     `outcome` is `error` or `cancelled` when the result says so, with `error_type` and
     `error_message`; otherwise `None`. Counts are as the provider gave them: the recorder drops
     impossible ones. `cost_source` is `provider` when the provider itself names the price.
+    `source` is the object in the response that holds the counts, or the text that the response
+    is: it tells apart responses without an id, and takes no part in equality.
     """
 
     provider: str | None = None
@@ -35,6 +37,19 @@ class Reading(Usage, frozen=True, gc=False):
     error_type: str | None = None
     error_message: str | None = None
     cost_source: str | None = None
+    source: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return type(self) is type(other) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[Any, ...]:
+        names = type(self).__struct_fields__
+        return tuple(getattr(self, name) for name in names if name != "source")
 
 
 class Readings(Reading, frozen=True, gc=False):

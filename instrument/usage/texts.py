@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from instrument.usage.adding import combined
 from instrument.usage.decoding import decoded, decoded_list, may_say
 from instrument.usage.families import read_fields
@@ -35,8 +38,7 @@ def read_bytes(text: bytes) -> Reading | None:
 
 def _read(text: str | bytes, head: str) -> Reading | None:
     if head.startswith(_OBJECT):
-        fields = decoded(text)
-        return None if fields is None else read_fields(fields)
+        return _read_object(text, text)
     if head.startswith(_ARRAY):
         return combined(_read_array(text))
     if head.startswith(_EVENTS):
@@ -44,10 +46,16 @@ def _read(text: str | bytes, head: str) -> Reading | None:
     return None
 
 
+def _read_object(json: str | bytes | Raw, text: str | bytes) -> Reading | None:
+    """Read one object of the text, which is what the object is known by."""
+    fields = decoded(json)
+    reading = None if fields is None else read_fields(fields)
+    return None if reading is None else replace(reading, source=text)
+
+
 def _read_array(text: str | bytes) -> Iterator[Reading]:
     for element in decoded_list(text):
-        fields = decoded(element)
-        reading = None if fields is None else read_fields(fields)
+        reading = _read_object(element, text)
         if reading is not None:
             yield reading
 
