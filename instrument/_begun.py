@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,16 +87,27 @@ def interrupted(sources: list[Source], lines: Iterable[Line]) -> list[Operation]
 
 
 def _told_apart(lines: Iterable[Line]) -> tuple[list[_Begin], list[_Begin]]:
-    lives: dict[tuple[Any, Any], bool] = {}
+    lives: dict[tuple[Path, str], bool] = {}
+    present: dict[Path, set[str]] = {}
     alive: list[_Begin] = []
     dead: list[_Begin] = []
     for line in lines:
         begin = _Begin.of(line)
-        key = (line.source.log_dir, begin.run)
+        log_dir = line.source.log_dir
+        if log_dir not in present:
+            present[log_dir] = _locks_in(log_dir)
+        key = (log_dir, begin.run)
         if key not in lives:
-            lives[key] = begin.lives()
+            lives[key] = begin.run in present[log_dir] and is_alive(log_dir, begin.run)
         (alive if lives[key] else dead).append(begin)
     return alive, dead
+
+
+def _locks_in(log_dir: Path) -> set[str]:
+    """Name the runs that have a lock file: most processes that ever wrote have none left."""
+    with suppress(OSError):
+        return {name.removesuffix(".lock") for name in os.listdir(log_dir / "run")}
+    return set()
 
 
 class _Begin(Struct, frozen=True):
@@ -110,9 +123,6 @@ class _Begin(Struct, frozen=True):
         run = record.get("run")
         safe = run if isinstance(run, str) and _RUN.fullmatch(run) else ""
         return cls(line, record, line.head.operation_id or "", safe, record.get("pid"))
-
-    def lives(self) -> bool:
-        return bool(self.run) and is_alive(self.line.source.log_dir, self.run)
 
     def operation(self, outcome: str, until: datetime) -> Operation:
         seconds = max(0.0, (until - self.line.moment).total_seconds())

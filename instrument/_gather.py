@@ -45,6 +45,25 @@ class Reading:
         self._pass(wanted, newest)
         return self._with_interrupted(newest.operations(), wanted, limit)
 
+    def starts(self, wanted: Wanted) -> Iterator[tuple[Source, Iterator[datetime]]]:
+        """Yield each file that may hold what is wanted, with the starts of what it holds."""
+        earliest = wanted.earliest()
+        for source in self.sources:
+            if source.reaches(earliest):
+                yield source, self._starts_in(source, wanted)
+
+    def finished(self, wanted: Wanted, sources: list[Source]) -> list[Operation]:
+        """Return the finished operations that these files hold, each once."""
+        found = _Newest(None)
+        for line in scan(sources, Skipped(), wanted.needles()):
+            if line.head.is_operation and wanted.takes(line.head, line.moment):
+                found.add(line)
+        return found.operations()
+
+    def interrupted_among(self, wanted: Wanted) -> list[Operation]:
+        """Return the interrupted operations among those that `starts` has met."""
+        return self._with_interrupted([], wanted, None)
+
     def family(self, session_id: str, wanted: Wanted, limit: int | None) -> list[Operation]:
         """Do the same for a session and all that descend from it."""
         newest = _Newest(limit)
@@ -93,6 +112,12 @@ class Reading:
                         latest[session_id] = line.moment
         return sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
 
+    def _starts_in(self, source: Source, wanted: Wanted) -> Iterator[datetime]:
+        for line in scan([source], self.skipped, wanted.needles()):
+            self._begun.add(line)
+            if line.head.is_operation and wanted.takes(line.head, line.moment):
+                yield line.moment
+
     def _pass(self, wanted: Wanted, newest: _Newest) -> set[str]:
         """Gather what is wanted; return the sessions met whose parent is among the wanted ones."""
         born = set()
@@ -138,12 +163,16 @@ class Reading:
         both.sort(key=start_order)
         return both if limit is None else both[max(0, len(both) - limit) :]
 
-    def interrupted(self, operation_ids: Collection[str]) -> list[Operation]:
+    def interrupted(
+        self, operation_ids: Collection[str], where: list[Source] | None = None
+    ) -> list[Operation]:
         """Return those of the operations that nothing ended and whose process has died.
 
-        The whole log is asked about them: a void line, for one, names no session.
+        The whole log is asked about them, because a void line, for one, names no session; only
+        the files `where` they began, if nothing else in the log is known to name them.
         """
-        return interrupted(self.sources, confirmed(self.sources, operation_ids))
+        sources = self.sources if where is None else where
+        return interrupted(self.sources, confirmed(sources, operation_ids))
 
 
 def _outdates(latest: dict[str, datetime], limit: int | None, source: Source) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +28,10 @@ __all__ = [
 
 BLOCK_BYTES = 64 * 1024  # beyond 128 kB, every buffer costs fresh pages from the kernel
 MAX_LINE_BYTES = 16 * 1024**2
-MAX_NEEDLES = 6  # beyond it, decoding every line is faster than searching so often
+MAX_NEEDLES = 64  # beyond it, decoding every line is faster than searching for so many
 KEPT_SKIPPED_LINES = 100
 CLOCK_ERROR = timedelta(days=1)
+Search = Callable[[bytes, int], int]
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 
@@ -189,11 +190,20 @@ def _moment(seconds: float) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _searchable(needles: Sequence[bytes | None] | None) -> list[bytes] | None:
-    if not needles or len(needles) > MAX_NEEDLES:
+def _searchable(needles: Sequence[bytes | None] | None) -> Search | None:
+    """Return what finds the next of the needles in a block from a place on, or -1."""
+    if not needles or len(needles) > MAX_NEEDLES or None in needles:
         return None
     searched = [each for each in needles if each is not None]
-    return searched if len(searched) == len(needles) else None
+    if len(searched) == 1:
+        return lambda block, start: block.find(searched[0], start)
+    pattern = re.compile(b"|".join(map(re.escape, sorted(searched))))
+
+    def search(block: bytes, start: int) -> int:
+        found = pattern.search(block, start)
+        return -1 if found is None else found.start()
+
+    return search
 
 
 def _blocks(
@@ -273,22 +283,16 @@ def _head(data: bytes) -> Head | None:
         return None
 
 
-def _hits(block: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes, Head | None]]:
-    starts = sorted({start for each in needles for start in _line_starts(block, each)})
-    for start in starts:
-        stop = block.find(b"\n", start)
+def _hits(block: bytes, search: Search) -> Iterator[tuple[int, bytes, Head | None]]:
+    position = search(block, 0)
+    while position >= 0:
+        start = block.rfind(b"\n", 0, position) + 1
+        stop = block.find(b"\n", position)
         data = block[start : stop if stop >= 0 else len(block)]
         yield start, data, _head(data)
-
-
-def _line_starts(block: bytes, searched: bytes) -> Iterator[int]:
-    position = block.find(searched)
-    while position >= 0:
-        yield block.rfind(b"\n", 0, position) + 1
-        stop = block.find(b"\n", position)
         if stop < 0:
             return
-        position = block.find(searched, stop)
+        position = search(block, stop)
 
 
 def _salvaged(source: Source, offset: int, data: bytes, skipped: Skipped) -> Iterator[Line]:

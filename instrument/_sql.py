@@ -21,10 +21,9 @@ from instrument._scan import MAX_LINE_BYTES, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
 
-__all__ = ["Params", "database", "quoted", "rows_of", "run", "stream"]
+__all__ = ["Params", "database", "has_repeats", "quoted", "rows_of", "run"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
-STREAMED_ROWS = 2_000
 
 
 @contextmanager
@@ -47,6 +46,11 @@ def database(
         except duckdb.Error as error:
             _look_again_if_vanished(reading.sources)
             raise QueryError(str(error)) from error
+        except RuntimeError as error:
+            # what DuckDB makes of a Ctrl-C that comes while it works
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
 
 
 def run(reading: Reading, query: str, params: Params) -> DuckDBPyRelation:
@@ -65,14 +69,6 @@ def rows_of(connection: DuckDBPyConnection, query: str, params: Params) -> DuckD
     run_once = getattr(relation, "materialize", None) or relation.execute
     rows: DuckDBPyRelation = run_once()
     return rows
-
-
-def stream(reading: Reading, query: str, params: Params, since: datetime | None) -> Iterator[Any]:
-    """Yield the rows of a query one by one; what does not fit into memory waits on disk."""
-    with database(reading, since) as connection:
-        connection.execute(query, params)
-        while rows := connection.fetchmany(STREAMED_ROWS):
-            yield from rows
 
 
 def _define_view(
@@ -96,8 +92,11 @@ def _define_view(
             if line.head.is_operation:
                 _write(file, operation_of(line.data))
     _look_at(connection, [str(scratch)])
+    unended = _unended(connection)
     with scratch.open("ab") as file:
-        for operation in reading.interrupted(begun.left_ids() | _unended(connection)):
+        where = None if odd else [named[path] for path in {path for path, _ in unended}]
+        ids = begun.left_ids() | {begins for _, begins in unended}
+        for operation in reading.interrupted(ids, where):
             _write(file, operation)
     plain = [path for path in readable if path not in odd]
     connection.execute(
@@ -156,13 +155,23 @@ def _has_doubles(connection: DuckDBPyConnection) -> bool:
     return bool(connection.execute(query).fetchall())
 
 
-def _unended(connection: DuckDBPyConnection) -> set[str]:
-    """Return which operations have begun and have no line of their own."""
-    found = connection.execute(
-        "select begins from looks where begins is not null"
-        " and not exists (select 1 from looks as other where other.ends = hash(looks.begins))"
-    ).fetchall()
-    return {begins for (begins,) in found}
+def _unended(connection: DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Return the file and id of each operation that has begun and has no other line."""
+    query = """
+        select filename, begins from looks where begins is not null
+        and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
+        and not exists (select 1 from looks as other where other.voids = looks.begins)
+    """
+    return connection.execute(query).fetchall()
+
+
+def has_repeats(connection: DuckDBPyConnection) -> bool:
+    """Tell whether any response is reported twice in a session, which few logs have."""
+    query = """
+        select 1 from looks where response is not null
+        group by response having count(*) > 1 limit 1
+    """
+    return bool(connection.execute(query).fetchall())
 
 
 def _lines(paths: Sequence[str | Path]) -> str:
@@ -252,6 +261,10 @@ _LOOKS = f"""
              or type = 'session' or type in ('begin', 'void') and operation_id is not null, false)
         as is_plain,
     case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
-    case when type = 'begin' then operation_id end as begins
+    case when type = 'begin' then operation_id end as begins,
+    case when type = 'void' then operation_id end as voids,
+    case when {_IS_OPERATION} and response_id is not null
+              and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
+         then hash(session_id, response_id) end as response
 """
 _COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))

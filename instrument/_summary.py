@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
-from instrument._sql import database
+from instrument._sql import database, has_repeats
 from instrument._stats import success_rate_of
 from instrument._wanted import Wanted, condition
 from instrument.operation import SummaryRow
@@ -33,19 +33,9 @@ def summed(reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo) ->
     where, params = condition(wanted)
     with database(reading, wanted.since, extra=False) as connection:
         days = _days(connection, by, zone)
-        billed = _FIRST_OF_ITS_RESPONSE if _has_repeats(connection) else "true"
+        billed = _FIRST_OF_ITS_RESPONSE if has_repeats(connection) else "true"
         rows = connection.execute(_query(by, where, billed, days), params).fetchall()
     return sorted((_row(by, values) for values in rows), key=lambda row: in_order(by, row))
-
-
-def _has_repeats(connection: DuckDBPyConnection) -> bool:
-    """Tell whether any response is reported twice in a session, which few logs have."""
-    query = f"""
-        select 1 from operations
-        where response_id is not null and coalesce({_TOTAL}, cost_usd) is not null
-        group by session_id, response_id having count(*) > 1 limit 1
-    """
-    return bool(connection.execute(query).fetchall())
 
 
 def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:

@@ -15,7 +15,16 @@ from instrument._scan import needle
 from instrument.errors import ConfigurationError, reject_type, reject_unknown
 from instrument.operation import Operation
 
-__all__ = ["KEYS", "Filters", "Wanted", "check_limit", "check_text", "condition", "grouping", "wanted"]
+__all__ = [
+    "KEYS",
+    "Filters",
+    "Wanted",
+    "check_limit",
+    "check_text",
+    "condition",
+    "grouping",
+    "wanted",
+]
 
 KEYS = ("service", "model", "day", "week", "month", "session", "operation", "outcome")
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -18,6 +17,7 @@ from instrument._config import settings
 from instrument._follow import Follower
 from instrument._gather import Reading
 from instrument._grouped import summed_in_session
+from instrument._iterate import iterate
 from instrument._lines import operation_of
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._stats import SessionFacts, session_stats
@@ -127,8 +127,7 @@ class UsageLog:
 
         The files are read when the first one is asked for. Raises as `operations` does.
         """
-        asked = wanted(session, **filters)
-        return self._iterate(asked)
+        return iterate(self._read_for_iterating, wanted(session, **filters), RELISTINGS)
 
     def running(self) -> list[Operation]:
         """List the operations that have begun and not ended, and whose process lives.
@@ -297,12 +296,10 @@ class UsageLog:
 
         return self._ask(lambda reading: selected(reading, asked))
 
-    def _iterate(self, asked: Wanted) -> Iterator[Operation]:
-        from instrument._select import iterate  # it loads duckdb
-
-        # the first row comes when all files have been read, so that none can vanish after it
-        found = self._ask(lambda reading: _started(iterate(reading, asked)))
-        yield from found
+    def _read_for_iterating(self, is_last: bool) -> Reading:
+        reading = Reading(self.paths, may_vanish=is_last)
+        self._skipped = reading.skipped
+        return reading
 
     def _ask(self, question: Callable[[Reading], _Answer]) -> _Answer:
         """Answer from one listing of the files; where one vanished meanwhile, from another."""
@@ -353,12 +350,6 @@ def _followed(follower: Follower, poll_seconds: float) -> Iterator[Operation]:
     while True:
         yield from follower.new()
         time.sleep(poll_seconds)
-
-
-def _started(operations: Iterator[Operation]) -> Iterator[Operation]:
-    """Return an iterator of the same whose first item is there already."""
-    first = next(operations, None)
-    return iter(()) if first is None else chain((first,), operations)
 
 
 def _facts(reading: Reading, session_id: str, operations: Sequence[Operation]) -> SessionFacts:

@@ -23,8 +23,8 @@ LAYERS = {
     "parts": "_guard _files _clean _config context carrier usage _counts pricing"
     " journal run_lock ambient",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _sql _select"
-    " _summary log",
+    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _sql"
+    " _select _summary log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",

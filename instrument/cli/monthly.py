@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import click
+
 from instrument.cli.periods import period_command
 
 __all__ = ["command"]
 
-command = period_command("monthly", "month")
+command: click.Command = period_command("monthly", "month")
