@@ -14,7 +14,7 @@ from instrument.recorder import Recorder
 from instrument.usage import total
 from instrument.usage.reading import Merge, Reading, Readings
 
-__all__ = ["Following", "put_reading", "put_steps", "put_verdict", "taken"]
+__all__ = ["Following", "put_details", "put_reading", "put_steps", "put_verdict", "taken"]
 
 
 class Following(Struct, eq=False):
@@ -55,6 +55,8 @@ def put_reading(
     line.response_id = reading.response_id
     if reading.model is not None:
         line.model = reading.model
+    if reading.details is not None:
+        put_details(line, reading.details, active)
     if reading.outcome is not None:
         put_verdict(line, reading, active)
     if reading.__class__ is Readings:
@@ -89,6 +91,11 @@ def put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None
     line.outcome = None if verdict.outcome == "error" else verdict.outcome
     line.error_type = verdict.error_type
     line.error_message = active.clean_message(verdict.error_message)
+
+
+def put_details(line: OperationLine, details: dict[str, Any], active: Recorder) -> None:
+    """Put what a provider says beside usage into the metadata; what the program says stands."""
+    line.metadata = {**active.clean_metadata(details), **line.metadata}
 
 
 def put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:

@@ -73,6 +73,7 @@ def reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
         error_type=reading.error_type,
         error_message=reading.error_message,
         source=reading.source,
+        details=reading.details,
     )
 
 

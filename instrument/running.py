@@ -11,7 +11,14 @@ from msgspec import Struct
 from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp, new_id
 from instrument._counts import plus
-from instrument._finished import Following, put_reading, put_steps, put_verdict, taken
+from instrument._finished import (
+    Following,
+    put_details,
+    put_reading,
+    put_steps,
+    put_verdict,
+    taken,
+)
 from instrument._said import (
     as_reading,
     by_caller,
@@ -302,6 +309,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
             verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
         if verdict is not None:
             put_verdict(line, verdict, active)
+            if verdict.details is not None:
+                put_details(line, verdict.details, active)
         if following is not None:
             put_steps(line, following, self.begun_ns)
         site.slow = elapsed_ns > SLOW_NS

@@ -18,6 +18,7 @@ _AGREED = (
     "error_type",
     "error_message",
     "cost_source",
+    "details",
 )
 _SUMMED = (
     "input_tokens",

@@ -28,7 +28,9 @@ class Reading(Usage, frozen=True, gc=False):
     `error_message`; otherwise `None`. Counts are as the provider gave them: the recorder drops
     impossible ones. `cost_source` is `provider` when the provider itself names the price.
     `source` is the object in the response that holds the counts, or the text that the response
-    is: it tells apart responses without an id, and takes no part in equality.
+    is: it tells apart responses without an id, and takes no part in equality. `details` is what
+    else is worth recording, as metadata: usage that is no tokens (`images`, `audio_seconds`,
+    `search_units`), and of a failure `http_status`, `error_code`, `request_id`.
     """
 
     provider: str | None = None
@@ -38,6 +40,7 @@ class Reading(Usage, frozen=True, gc=False):
     error_message: str | None = None
     cost_source: str | None = None
     source: Any = None
+    details: dict[str, Any] | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Reading):
@@ -45,7 +48,7 @@ class Reading(Usage, frozen=True, gc=False):
         return type(self) is type(other) and self._compared() == other._compared()
 
     def __hash__(self) -> int:
-        return hash(self._compared())
+        return hash((self.response_id, self.model, self.total_tokens, self.outcome))
 
     def _compared(self) -> tuple[Any, ...]:
         names = type(self).__struct_fields__
