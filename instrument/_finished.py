@@ -71,10 +71,7 @@ def put_reading(
     if added is not None:
         reading = plus(reading, added)
     if not are_plausible(reading):
-        dropped = impossible(reading)
-        if dropped:
-            line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
-            reading = without(reading, dropped)
+        reading = _possible(line, reading)
     line.tokens = tokens_of(reading)
     line.input_tokens = reading.input_tokens
     line.output_tokens = reading.output_tokens
@@ -103,6 +100,15 @@ def put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
     line.chunks = following.chunks
     if following.first_chunk_ns is not None:
         line.first_chunk_seconds = (following.first_chunk_ns - begun_ns) / 1e9
+
+
+def _possible(line: OperationLine, reading: Reading) -> Reading:
+    """Return the reading without the counts that nothing can have, which the metadata names."""
+    dropped = impossible(reading)
+    if not dropped:
+        return reading
+    line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
+    return without(reading, dropped)
 
 
 def _unclaimed(line: OperationLine, readings: Readings, operation: Claimant) -> Reading:
