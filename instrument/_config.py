@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     redact: Redact | None
     propagate_threads: bool
     max_bytes: int
+    prices: dict[str, dict[str, float]] | None = None
     fallback: bool = False
     complaints: tuple[str, ...] = ()
 
@@ -51,6 +54,7 @@ def configure(
     redact: Redact | None = None,
     propagate_threads: bool | None = None,
     max_bytes: int | None = None,
+    prices: Mapping[str, Mapping[str, float]] | None = None,
     **unknown: object,
 ) -> None:
     """Set what is given, from the next operation on; `None` leaves a setting as it is.
@@ -66,6 +70,10 @@ def configure(
     - `propagate_threads`: whether threads shall carry the session of whoever starts them. No
       thread is patched yet: use `propagate`.
     - `max_bytes`: the log size beyond which one warning is given; 2 GiB.
+    - `prices`: what models cost that no price list has, in US dollars per million tokens:
+      `{"my-model": {"input": 0.5, "output": 1.5}}`; also `cache_read`, `cache_write`,
+      `cache_write_1h` and `reasoning` (environment: `INSTRUMENT_PRICES`, a file with the same as
+      JSON). They come before list prices, and count when the log is read.
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
@@ -78,6 +86,7 @@ def configure(
         "redact": redact,
         "propagate_threads": propagate_threads,
         "max_bytes": max_bytes,
+        "prices": prices,
         **unknown,
     }
     _given.update(_checked(given))
@@ -154,6 +163,7 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         redact=given.get("redact"),
         propagate_threads=given.get("propagate_threads", True),
         max_bytes=given.get("max_bytes", 2 * 1024**3),
+        prices=given.get("prices") or variables.get("prices"),
     )
 
 
@@ -262,6 +272,40 @@ def _bytes(name: str, value: Any) -> int:
     return value
 
 
+def _prices(name: str, value: Any) -> dict[str, dict[str, float]]:
+    if isinstance(value, str) and name in _VARIABLES:
+        value = _prices_in(name, value)
+    if not isinstance(value, Mapping):
+        raise ConfigurationTypeError(name, value, _PRICES)
+    return {_model(name, model): _rates(name, rates) for model, rates in value.items()}
+
+
+def _prices_in(name: str, path: str) -> Any:
+    try:
+        return msgspec.json.decode(Path(path).expanduser().read_bytes())
+    except (OSError, ValueError, RuntimeError) as error:
+        if belongs_to_program(error, in_callback=True):
+            raise
+        raise ConfigurationError(name, path, f"a file with {_PRICES} as JSON ({error})") from None
+
+
+def _model(name: str, model: Any) -> str:
+    if not isinstance(model, str) or not model:
+        raise ConfigurationTypeError(f"{name}: model", model, "the name of a model")
+    return model
+
+
+def _rates(name: str, rates: Any) -> dict[str, float]:
+    if not isinstance(rates, Mapping) or not rates or set(rates) - set(RATES):
+        raise ConfigurationTypeError(name, rates, _PRICES)
+    for rate in rates.values():
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
+            raise ConfigurationError(name, rate, "US dollars per million tokens, from 0")
+    return {kind: float(rate) for kind, rate in rates.items()}
+
+
+RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+_PRICES = f"models with any of {', '.join(RATES)}, in US dollars per million tokens"
 _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "log_dir": _path,
     "enabled": _boolean,
@@ -271,9 +315,14 @@ _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "redact": _callable,
     "propagate_threads": _boolean,
     "max_bytes": _bytes,
+    "prices": _prices,
 }
 _NAMES = f"one of {', '.join(_ACCEPTED)}"
-_VARIABLES = {"INSTRUMENT_DIR": "log_dir", "INSTRUMENT_DURABILITY": "durability"}
+_VARIABLES = {
+    "INSTRUMENT_DIR": "log_dir",
+    "INSTRUMENT_DURABILITY": "durability",
+    "INSTRUMENT_PRICES": "prices",
+}
 _LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from instrument._scan import (
 from instrument._stats import SessionFacts
 from instrument._wanted import Wanted
 from instrument.operation import Operation
+from instrument.pricing import Pricing
 
 __all__ = ["Reading"]
 
@@ -29,7 +31,14 @@ __all__ = ["Reading"]
 class Reading:
     """Reads the journals of `log_dirs` as they are now, in as many passes as a query needs."""
 
-    def __init__(self, log_dirs: Iterable[Path], *, may_vanish: bool = False) -> None:
+    def __init__(
+        self,
+        log_dirs: Iterable[Path],
+        pricing: Pricing | None = None,
+        *,
+        may_vanish: bool = False,
+    ) -> None:
+        self.pricing = pricing or Pricing()
         self.sources = sources_of(log_dirs, may_vanish=may_vanish)
         self.skipped = Skipped()
         self.facts: dict[str, SessionFacts] = {}
@@ -41,7 +50,7 @@ class Reading:
 
     def operations(self, wanted: Wanted, limit: int | None = None) -> list[Operation]:
         """Return the newest `limit` finished and interrupted operations, in start order."""
-        newest = _Newest(limit)
+        newest = _Newest(limit, self.pricing)
         self._pass(wanted, newest)
         return self._with_interrupted(newest.operations(), wanted, limit)
 
@@ -54,7 +63,7 @@ class Reading:
 
     def finished(self, wanted: Wanted, sources: list[Source]) -> list[Operation]:
         """Return the finished operations that these files hold, each once."""
-        found = _Newest(None)
+        found = _Newest(None, self.pricing)
         for line in scan(sources, Skipped(), wanted.needles()):
             if line.head.is_operation and wanted.takes(line.head, line.moment):
                 found.add(line)
@@ -66,7 +75,7 @@ class Reading:
 
     def family(self, session_id: str, wanted: Wanted, limit: int | None) -> list[Operation]:
         """Do the same for a session and all that descend from it."""
-        newest = _Newest(limit)
+        newest = _Newest(limit, self.pricing)
         known, generation = {session_id}, {session_id}
         while generation:
             born = self._pass(replace(wanted, sessions=frozenset(generation)), newest)
@@ -99,10 +108,11 @@ class Reading:
         """Return the ids of the sessions in which something wanted began last, newest first."""
         latest: dict[str, datetime] = {}
         needles = [beginning(prefix)] if prefix else None
+        floor = partial(_floor, latest, limit)
         for source in self.newest_sources:
-            if _outdates(latest, limit, source) or not source.reaches(wanted.since):
+            if limit == 0 or not source.reaches(floor()) or not source.reaches(wanted.since):
                 break
-            for line in scan([source], self.skipped, needles):
+            for line in scan([source], self.skipped, needles, floor=floor):
                 session_id = line.head.session_id
                 if session_id is None or not session_id.startswith(prefix):
                     continue
@@ -175,11 +185,11 @@ class Reading:
         return interrupted(self.sources, confirmed(sources, operation_ids))
 
 
-def _outdates(latest: dict[str, datetime], limit: int | None, source: Source) -> bool:
-    """Tell whether nothing in `source` can be among the `limit` latest."""
-    if limit is None or not limit or len(latest) < limit:
-        return limit == 0
-    return not source.reaches(heapq.nlargest(limit, latest.values())[-1])
+def _floor(latest: dict[str, datetime], limit: int | None) -> datetime | None:
+    """Return the moment before which nothing can be among the `limit` latest; `None`: unknown."""
+    if not limit or len(latest) < limit:
+        return None
+    return heapq.nlargest(limit, latest.values())[-1]
 
 
 def _begins(line: Line) -> bool:
@@ -196,8 +206,9 @@ class _Newest:
     With a limit, lines wait undecoded, because most of them make place for newer ones.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, pricing: Pricing) -> None:
         self._limit = limit
+        self._pricing = pricing
         self._lines: list[Line] = []
         self._oldest = datetime.min.replace(tzinfo=UTC)
         self._ids: set[str] = set()
@@ -239,7 +250,7 @@ class _Newest:
             self._ids.add(operation_id)
         operation = operation_of(line.data)
         if operation is not None:
-            self._all.append(operation)
+            self._all.append(self._pricing.apply(operation))
 
 
 def _line_order(line: Line) -> tuple[datetime, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from instrument._stats import SessionFacts, billed_of, session_stats
 from instrument.operation import Operation, SummaryRow
+from instrument.pricing import Pricing
 
 __all__ = ["PERIODS", "in_order", "summed_in_session"]
 
@@ -16,7 +17,7 @@ PERIODS = ("day", "week", "month")
 
 
 def summed_in_session(
-    operations: Sequence[Operation], by: Sequence[str], zone: tzinfo
+    operations: Sequence[Operation], by: Sequence[str], zone: tzinfo, pricing: Pricing
 ) -> list[SummaryRow]:
     """Sum the operations of one session and its children by the keys `by`, in their order.
 
@@ -27,18 +28,20 @@ def summed_in_session(
         groups[tuple(_value(key, each, zone) for key in by)].append(each)
     charged = {id(each) for each in billed_of(operations)}
     rows = [
-        _summed_group(dict(zip(by, values, strict=True)), group, charged)
+        _summed_group(dict(zip(by, values, strict=True)), group, charged, pricing)
         for values, group in groups.items()
     ]
     return sorted(rows, key=lambda row: in_order(by, row))
 
 
-def _summed_group(keys: dict[str, Any], group: list[Operation], charged: set[int]) -> SummaryRow:
+def _summed_group(
+    keys: dict[str, Any], group: list[Operation], charged: set[int], pricing: Pricing
+) -> SummaryRow:
     facts, session_id = SessionFacts(), keys.get("session", "")
     for each in group if session_id else ():
         facts.learn(each.session_name, each.parent_session_id)
     billed = [each for each in group if id(each) in charged]
-    stats = session_stats(session_id, group, facts, billed)
+    stats = session_stats(session_id, group, facts, pricing.saved, billed)
     figures = {name: getattr(stats, name) for name in stats.__struct_fields__}
     return SummaryRow(**figures, **keys)
 

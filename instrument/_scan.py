@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -29,6 +30,7 @@ __all__ = [
 BLOCK_BYTES = 64 * 1024  # beyond 128 kB, every buffer costs fresh pages from the kernel
 MAX_LINE_BYTES = 16 * 1024**2
 MAX_NEEDLES = 64  # beyond it, decoding every line is faster than searching for so many
+LONGEST_NEEDLE = 1_000
 KEPT_SKIPPED_LINES = 100
 CLOCK_ERROR = timedelta(days=1)
 Search = Callable[[bytes, int], int]
@@ -99,7 +101,9 @@ def needle(text: str) -> bytes | None:
     `None` where there are none such: text that writers escape in different ways, or that could
     stand in the log as a number.
     """
-    return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else None
+    if len(text) > LONGEST_NEEDLE or not _PLAIN.fullmatch(text):
+        return None
+    return b'"%b"' % text.encode()
 
 
 def beginning(text: str) -> bytes | None:
@@ -114,16 +118,18 @@ def scan(
     *,
     begin: int = 0,
     end: int | None = None,
+    floor: Callable[[], datetime | None] = lambda: None,
 ) -> Iterator[Line]:
     """Yield the lines that contain one of `needles` (without them: all), file by file, in order.
 
-    `begin` and `end` are offsets of lines between which each file is read. What is no line of ours
-    goes to `skipped`. Raises `FileNotFoundError` for a file that vanished.
+    `begin` and `end` are offsets of lines between which each file is read. Lines before `floor`,
+    which may rise meanwhile, may be left out. What is no line of ours goes to `skipped`.
+    Raises `FileNotFoundError` for a file that vanished.
     """
     searched = _searchable(needles)
     for source in sources:
         for offset, block in _blocks(source, skipped, begin, end):
-            found = _hits(block, searched) if searched else _lines(block)
+            found = _hits(block, searched) if searched else _lines(block, floor())
             for start, data, head in found:
                 if head is None:
                     yield from _salvaged(source, offset + start, data, skipped)
@@ -174,8 +180,10 @@ def _admit(
 ) -> None:
     try:
         status = path.stat()
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return
+        raise
     if stat.S_ISREG(status.st_mode):
         name = _SEGMENT_NAME.fullmatch(path.name)
         writer = name.group(2) if name else ""
@@ -256,9 +264,11 @@ def _after_line(descriptor: int, position: int) -> int:
     return position
 
 
-def _lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
-    lines = [data for data in block.split(b"\n") if data]
+def _lines(block: bytes, floor: datetime | None) -> Iterator[tuple[int, bytes, Head | None]]:
     heads = decode_heads(block)
+    if floor is not None and heads is not None and _are_before(heads, floor):
+        return
+    lines = [data for data in block.split(b"\n") if data]
     if heads is None or len(heads) != len(lines) or b"\n\n" in block or block[:1] == b"\n":
         yield from _odd_lines(block)
         return
@@ -266,6 +276,14 @@ def _lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
     for data, head in zip(lines, heads, strict=True):
         yield start, data, head
         start += len(data) + 1
+
+
+def _are_before(heads: Sequence[Head], floor: datetime) -> bool:
+    """Tell whether all timestamps are in the recorder's form, and before `floor`."""
+    stamps = [head.timestamp or "" for head in heads]
+    if max(stamps, default="") >= floor.isoformat(timespec="microseconds").replace("+00:00", "Z"):
+        return False
+    return all(len(each) == 27 and each[10] == "T" and each[26] == "Z" for each in stamps)
 
 
 def _odd_lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:

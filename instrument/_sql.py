@@ -15,13 +15,15 @@ import msgspec
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from instrument._begun import Begun
+from instrument._costs import cost_of
 from instrument._gather import Reading
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES, operation_of
 from instrument._scan import MAX_LINE_BYTES, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
+from instrument.pricing import Key, Pricing
 
-__all__ = ["Params", "database", "has_repeats", "quoted", "rows_of", "run"]
+__all__ = ["Params", "database", "has_repeats", "keys_of", "quoted", "rows_of", "run"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -99,9 +101,11 @@ def _define_view(
         for operation in reading.interrupted(ids, where):
             _write(file, operation)
     plain = [path for path in readable if path not in odd]
+    once = _ONCE if _has_doubles(connection) else ""
+    cost = _cost(reading.pricing, keys_of(connection))
     connection.execute(
-        f"create view operations as select {_COLUMNS} from {_lines([*plain, scratch])}"
-        f" where {_IS_OPERATION} {_ONCE if _has_doubles(connection) else ''}"
+        f"create view operations as select * replace ({cost})"
+        f" from (select {_COLUMNS} from {_lines([*plain, scratch])} where {_IS_OPERATION} {once})"
     )
 
 
@@ -172,6 +176,24 @@ def has_repeats(connection: DuckDBPyConnection) -> bool:
         group by response having count(*) > 1 limit 1
     """
     return bool(connection.execute(query).fetchall())
+
+
+def keys_of(connection: DuckDBPyConnection) -> list[Key]:
+    """Return what the rates of the operations depend on."""
+    query = "select distinct provider, service, model from looks where model is not null"
+    return sorted(connection.execute(query).fetchall(), key=str)
+
+
+def _cost(pricing: Pricing, keys: list[Key]) -> str:
+    """Return the columns of the cost: what was given, else the list price."""
+    listed = cost_of(pricing, keys)
+    source = f"case when {listed} is not null then 'list' end"
+    if pricing.replaces:
+        return f"{listed} as cost_usd, {source} as cost_source"
+    return (
+        f"coalesce(cost_usd, {listed}) as cost_usd,"
+        f" coalesce(case when cost_usd is null then {source} end, cost_source) as cost_source"
+    )
 
 
 def _lines(paths: Sequence[str | Path]) -> str:
@@ -265,6 +287,9 @@ _LOOKS = f"""
     case when type = 'void' then operation_id end as voids,
     case when {_IS_OPERATION} and response_id is not null
               and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
-         then hash(session_id, response_id) end as response
+         then hash(session_id, response_id) end as response,
+    case when {_IS_OPERATION} then provider end as provider,
+    case when {_IS_OPERATION} then service end as service,
+    case when {_IS_OPERATION} then model end as model
 """
 _COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))

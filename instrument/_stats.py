@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -12,7 +12,14 @@ from msgspec import Struct
 from instrument._lines import end_of
 from instrument.operation import Operation, SessionStats
 
-__all__ = ["SessionFacts", "billed_of", "percentile", "session_stats", "success_rate_of"]
+__all__ = [
+    "SessionFacts",
+    "billed_of",
+    "cache_hit_ratio",
+    "percentile",
+    "session_stats",
+    "success_rate_of",
+]
 
 COUNTED = (
     "input_tokens",
@@ -47,12 +54,14 @@ def session_stats(
     session_id: str,
     operations: Sequence[Operation],
     facts: SessionFacts,
+    saved: Callable[[Operation], float | None],
     billed: Sequence[Operation] | None = None,
 ) -> SessionStats:
     """Sum `operations`, which are in start order and may include those of child sessions.
 
-    `billed` are those whose usage counts, by default `billed_of(operations)`. Without operations,
-    `first_at` and `last_at` are when the session was last entered.
+    `saved` tells what cached tokens saved of an operation's price. `billed` are those whose usage
+    counts, by default `billed_of(operations)`. Without operations, `first_at` and `last_at` are
+    when the session was last entered.
     """
     outcomes = Counter(each.outcome for each in operations)
     durations = sorted(each.duration_seconds for each in operations)
@@ -76,8 +85,13 @@ def session_stats(
         p50_seconds=percentile(durations, 0.50),
         p95_seconds=percentile(durations, 0.95),
         p99_seconds=percentile(durations, 0.99),
-        cost_usd=_cost_usd(billed),
+        cost_usd=_known_sum(each.cost_usd for each in billed),
         cost_coverage=_cost_coverage(billed),
+        cache_hit_ratio=cache_hit_ratio(
+            sum(each.cache_read_tokens or 0 for each in billed),
+            sum(each.input_tokens or 0 for each in billed),
+        ),
+        cache_saved_usd=_known_sum(map(saved, billed)),
         first_at=first,
         last_at=last,
         services=tuple(sorted({each.service for each in operations})),
@@ -138,9 +152,14 @@ def _span(
     return operations[0].timestamp, max(map(end_of, operations))
 
 
-def _cost_usd(billed: Iterable[Operation]) -> float | None:
-    costs = [each.cost_usd for each in billed if each.cost_usd is not None]
-    return math.fsum(costs) if costs else None
+def _known_sum(amounts: Iterable[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return math.fsum(known) if known else None
+
+
+def cache_hit_ratio(read: int, input_tokens: int) -> float | None:
+    """Return the share of the input that came from a cache; `None` where none did."""
+    return read / input_tokens if read and input_tokens else None
 
 
 def _cost_coverage(billed: Iterable[Operation]) -> float | None:

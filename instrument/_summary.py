@@ -9,10 +9,11 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from instrument._costs import saving_of
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
-from instrument._sql import database, has_repeats
-from instrument._stats import success_rate_of
+from instrument._sql import database, has_repeats, keys_of
+from instrument._stats import cache_hit_ratio, success_rate_of
 from instrument._wanted import Wanted, condition
 from instrument.operation import SummaryRow
 
@@ -34,7 +35,9 @@ def summed(reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo) ->
     with database(reading, wanted.since, extra=False) as connection:
         days = _days(connection, by, zone)
         billed = _FIRST_OF_ITS_RESPONSE if has_repeats(connection) else "true"
-        rows = connection.execute(_query(by, where, billed, days), params).fetchall()
+        saved = saving_of(reading.pricing, keys_of(connection))
+        query = _query(by, where, billed, days, saved)
+        rows = connection.execute(query, params).fetchall()
     return sorted((_row(by, values) for values in rows), key=lambda row: in_order(by, row))
 
 
@@ -64,12 +67,13 @@ def _begin_of(day: date, zone: tzinfo) -> datetime:
     return datetime.combine(day, time.min, zone).astimezone(UTC)
 
 
-def _query(by: Sequence[str], where: str, billed: str, charged: str) -> str:
+def _query(by: Sequence[str], where: str, billed: str, charged: str, saved: str) -> str:
     expressions = {"session": "session_id", **_OF_DAY}
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
     figures = [f"{expression} as {name}" for name, expression in _FIGURES.items()]
     return f"""
-        with known as (select *, {_TOTAL} as total from operations where {where}),
+        with known as (select *, {_TOTAL} as total, {saved} as saved
+                       from operations where {where}),
              charged as (select *, {billed} as is_billed from known)
         select {", ".join([*keys, *figures])}
         from {charged}
@@ -96,6 +100,7 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         models=tuple(sorted(told["models"] or ())),
         errors=dict(Counter(told["error_types"] or ())),
         success_rate=success_rate_of(outcomes),
+        cache_hit_ratio=cache_hit_ratio(found["cache_read_tokens"], found["input_tokens"]),
         cost_coverage=told["priced"] / told["bearing"] if told["bearing"] else None,
         elapsed_seconds=(last - first).total_seconds(),
         first_at=first.astimezone(UTC),
@@ -151,6 +156,7 @@ _FIGURES = {
     "p95_seconds": _share("0.95e0"),
     "p99_seconds": _share("0.99e0"),
     "cost_usd": "sum(case when is_billed then cost_usd end)",
+    "cache_saved_usd": "sum(case when is_billed then saved end)",
     # what `_row` makes the rest of
     "ok_count": _counted("outcome = 'ok'"),
     "bearing": _counted("is_billed and total is not null"),

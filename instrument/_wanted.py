@@ -23,6 +23,7 @@ __all__ = [
     "check_text",
     "condition",
     "grouping",
+    "moment_of_filter",
     "wanted",
 ]
 
@@ -100,8 +101,8 @@ def wanted(
         operation=operation,
         model=model,
         outcome=outcome,
-        since=_moment("since", since, now),
-        until=_moment("until", until, now),
+        since=moment_of_filter("since", since, now),
+        until=moment_of_filter("until", until, now),
     )
 
 
@@ -150,7 +151,11 @@ def check_limit(limit: object) -> None:
         raise ConfigurationError("limit", limit, "a whole number from 0, or None for all")
 
 
-def _moment(name: str, value: datetime | timedelta | None, now: datetime) -> datetime | None:
+def moment_of_filter(
+    name: str, value: datetime | timedelta | None, now: datetime | None = None
+) -> datetime | None:
+    """Return the moment that a filter names; raises `ConfigurationError`."""
+    now = now or datetime.now(UTC)
     if isinstance(value, timedelta):
         try:
             return now - value

@@ -21,7 +21,15 @@ from instrument._iterate import iterate
 from instrument._lines import operation_of
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._stats import SessionFacts, session_stats
-from instrument._wanted import Filters, Wanted, check_limit, check_text, grouping, wanted
+from instrument._wanted import (
+    Filters,
+    Wanted,
+    check_limit,
+    check_text,
+    grouping,
+    moment_of_filter,
+    wanted,
+)
 from instrument.errors import (
     ConfigurationError,
     FormatError,
@@ -29,6 +37,7 @@ from instrument.errors import (
     reject_type,
 )
 from instrument.operation import Operation, SessionStats, SummaryRow
+from instrument.pricing import Pricing
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -64,6 +73,7 @@ class UsageLog:
     def __init__(self, *paths: str | os.PathLike[str]) -> None:
         self._paths = [_directory(path) for path in paths]
         self._skipped = Skipped()
+        self._pricing: Pricing | None = None
 
     def __repr__(self) -> str:
         return f"UsageLog({', '.join(repr(str(path)) for path in self.paths)})"
@@ -72,6 +82,26 @@ class UsageLog:
     def paths(self) -> tuple[Path, ...]:
         """The log directories that a query would read now."""
         return tuple(self._paths) or (settings().log_dir,)
+
+    @property
+    def pricing(self) -> Pricing:
+        """The prices with which the log is read."""
+        return self._pricing or Pricing(settings().prices)
+
+    def repriced(
+        self, *, as_of: datetime | timedelta | None = None, model: str | None = None
+    ) -> UsageLog:
+        """Return the same log at other list prices, in place of what providers said of the cost.
+
+        `as_of`: the prices of that moment for every call, an aware datetime or a timedelta that
+        means ago; `model`: what all calls would have cost on that model. Raises
+        `ConfigurationError`.
+        """
+        check_text("model", model)
+        other = UsageLog(*self._paths)
+        moment = moment_of_filter("as_of", as_of)
+        other._pricing = Pricing(settings().prices, as_of=moment, model=model)
+        return other
 
     @property
     def skipped_count(self) -> int:
@@ -210,7 +240,7 @@ class UsageLog:
         keys, asked = grouping(by), wanted(session, **filters)
         if session is not None:
             operations = self.operations(session, children=True, **filters)
-            return summed_in_session(operations, keys, zone)
+            return summed_in_session(operations, keys, zone, self.pricing)
         from instrument._summary import summed  # it loads duckdb
 
         return self._ask(lambda reading: summed(reading, keys, asked, zone))
@@ -297,14 +327,14 @@ class UsageLog:
         return self._ask(lambda reading: selected(reading, asked))
 
     def _read_for_iterating(self, is_last: bool) -> Reading:
-        reading = Reading(self.paths, may_vanish=is_last)
+        reading = Reading(self.paths, self.pricing, may_vanish=is_last)
         self._skipped = reading.skipped
         return reading
 
     def _ask(self, question: Callable[[Reading], _Answer]) -> _Answer:
         """Answer from one listing of the files; where one vanished meanwhile, from another."""
         for again in reversed(range(RELISTINGS)):
-            reading = Reading(self.paths, may_vanish=not again)
+            reading = Reading(self.paths, self.pricing, may_vanish=not again)
             try:
                 answer = question(reading)
             except FileNotFoundError:
@@ -327,19 +357,25 @@ def _operations(
 def _stats(reading: Reading, session_id: str, children: bool) -> SessionStats:
     asked = Wanted(sessions=frozenset([session_id]))
     operations = _operations(reading, session_id, asked, None, children)
-    return session_stats(session_id, operations, _facts(reading, session_id, operations))
+    return session_stats(
+        session_id, operations, _facts(reading, session_id, operations), reading.pricing.saved
+    )
 
 
 def _sessions(reading: Reading, limit: int | None, asked: Wanted) -> list[SessionStats]:
     return [
-        session_stats(session_id, operations, _facts(reading, session_id, operations))
+        session_stats(
+            session_id, operations, _facts(reading, session_id, operations), reading.pricing.saved
+        )
         for session_id, operations in reading.latest_sessions(limit, asked).items()
     ]
 
 
 def _report(reading: Reading, session_id: str, asked: Wanted) -> SessionReport:
     finished = reading.family(session_id, asked, None)
-    stats = session_stats(session_id, finished, _facts(reading, session_id, finished))
+    stats = session_stats(
+        session_id, finished, _facts(reading, session_id, finished), reading.pricing.saved
+    )
     sessions = {session_id, *(each.session_id for each in finished)}
     in_session = replace(asked, sessions=frozenset(sessions))
     running = [each for each in reading.running() if in_session.takes(each, each.timestamp)]
@@ -350,6 +386,11 @@ def _followed(follower: Follower, poll_seconds: float) -> Iterator[Operation]:
     while True:
         yield from follower.new()
         time.sleep(poll_seconds)
+
+
+def _summed(reading: Reading, session_id: str, operations: Sequence[Operation]) -> SessionStats:
+    facts = _facts(reading, session_id, operations)
+    return session_stats(session_id, operations, facts, reading.pricing.saved)
 
 
 def _facts(reading: Reading, session_id: str, operations: Sequence[Operation]) -> SessionFacts:

@@ -326,7 +326,7 @@ def _at_most(count: float) -> int | None:
 
 
 def _summed(operations: Sequence[Operation]) -> SessionStats:
-    return session_stats("", operations, SessionFacts())
+    return session_stats("", operations, SessionFacts(), lambda one: None)
 
 
 def _sums(stats: SessionStats) -> dict[str, Any]:

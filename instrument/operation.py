@@ -157,7 +157,9 @@ class SessionStats(Struct, frozen=True, kw_only=True):
     and interrupted ones, `None` when nothing is left to divide. `total_duration_seconds` sums
     over operations, `elapsed_seconds` runs from the first start to the last end. Percentiles
     interpolate linearly. `cost_usd` is `None` when nothing is priced; `cost_coverage` is the
-    share (0..1) of token-bearing operations that have a price.
+    share (0..1) of token-bearing operations that have a price. `cache_hit_ratio` is the share
+    (0..1) of the input that came from a cache, `None` where nothing did; `cache_saved_usd` is what
+    that saved of the list price, less what writing to the cache cost more.
     """
 
     session_id: str
@@ -183,6 +185,8 @@ class SessionStats(Struct, frozen=True, kw_only=True):
     p99_seconds: float | None = None
     cost_usd: float | None = None
     cost_coverage: float | None = None
+    cache_hit_ratio: float | None = None
+    cache_saved_usd: float | None = None
     first_at: datetime | None = None
     last_at: datetime | None = None
     services: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ LAYERS = {
     "parts": "_guard _files _clean _config context carrier usage _counts pricing"
     " journal run_lock ambient",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _sql"
+    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _costs _sql"
     " _select _summary log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",

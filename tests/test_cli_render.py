@@ -19,6 +19,7 @@ from instrument.cli.render_stats import render_sessions, render_stats
 from instrument.cli.tree import Gap, arrange, shortened
 from instrument.cli.words import clean, duration, human, money
 from instrument.operation import Operation, SessionStats
+from instrument.pricing import Pricing
 
 BY = ("service", "model")
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,7 +43,7 @@ def test_a_session_is_shown_as_in_the_golden_text(width: int) -> None:
 
 def stats_lines(view: View) -> list[Text]:
     finished = [each for each in OPERATIONS if each.outcome != "running"]
-    groups = most_first(summed_in_session(finished, BY, UTC), BY)
+    groups = most_first(summed_in_session(finished, BY, UTC, Pricing()), BY)
     return [*render_stats(STATS, view, grouped_by=BY), Text(), *render_groups(groups, BY, view)]
 
 

@@ -63,7 +63,8 @@ def command(
         session_id, tally = _run_job(place)
         log = UsageLog(place)
         report = log.report(session_id)
-        stats, groups = report.stats, summed_in_session(report.operations, GROUPED_BY, UTC)
+        stats = report.stats
+        groups = summed_in_session(report.operations, GROUPED_BY, UTC, log.pricing)
         lines = [
             *render_session(stats, report.operations, view),
             Text(),

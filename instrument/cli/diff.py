@@ -11,7 +11,7 @@ from instrument.cli.render_diff import paired, render_diff
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import Output
 from instrument.log import SessionReport, UsageLog
-from instrument.operation import Operation
+from instrument.operation import SummaryRow
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(log: UsageLog, output: Output, before: str, after: str) -> None:
     """
     reports = [log.report(resolved(log, each)) for each in (before, after)]
     first, second = (each.stats for each in reports)
-    groups = paired(*(summed_in_session(_finished(each), KEYS, output.zone) for each in reports))
+    groups = paired(*(_groups(log, output, each) for each in reports))
     if output.as_json:
         named = [
             {"service": service, "model": model, "a": a, "b": b}
@@ -48,5 +48,6 @@ def command(log: UsageLog, output: Output, before: str, after: str) -> None:
         output.lines(render_diff(first, second, groups, output.view))
 
 
-def _finished(report: SessionReport) -> list[Operation]:
-    return [each for each in report.operations if each.outcome != "running"]
+def _groups(log: UsageLog, output: Output, report: SessionReport) -> list[SummaryRow]:
+    finished = [each for each in report.operations if each.outcome != "running"]
+    return summed_in_session(finished, KEYS, output.zone, log.pricing)

@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,7 @@ from instrument.operation import Operation
 __all__ = ["command"]
 
 COLUMNS = Operation.__struct_fields__
+TOLD_EVERY = 1_000
 
 
 @click.command("export", short_help=COMMANDS["export"])
@@ -70,11 +72,23 @@ def command(
         log.write_parquet(target, chosen, **filters)
         return
     operations = log.iterate(chosen, **filters)
+    first = next(operations, None)  # what is wrong with the log is told before a file is made
+    operations = _counted(chain(() if first is None else (first,), operations), output)
+    if target is None and sys.stdout.isatty():
+        output.begin()
     with _opened(target) as file:
         if form == "json" or output.as_json:
             file.writelines(msgspec.json.encode(each) + b"\n" for each in operations)
         else:
             _write_csv(file, operations)
+
+
+def _counted(operations: Iterable[Operation], output: Output) -> Iterator[Operation]:
+    """Tell whoever waits how far it is."""
+    for number, each in enumerate(operations):
+        if output.waiting is not None and number % TOLD_EVERY == 0:
+            output.waiting.what = f"exported {number:,} operations"
+        yield each
 
 
 @contextmanager

@@ -11,7 +11,20 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-__all__ = ["GAP", "Column", "View", "clip", "definition", "row", "table", "wrapped"]
+from instrument.cli.words import clean
+
+__all__ = [
+    "GAP",
+    "Column",
+    "View",
+    "clip",
+    "definition",
+    "fits",
+    "named",
+    "row",
+    "table",
+    "wrapped",
+]
 
 GAP = 2
 
@@ -54,6 +67,11 @@ def clip(text: Text, width: int, view: View) -> Text:
     return shortened.append(mark)
 
 
+def named(text: str, view: View) -> str:
+    """Make a name fit to be read: printable, and cut where it is longer than a line."""
+    return clip(Text(clean(text, ascii_only=view.ascii_only)), view.width, view).plain
+
+
 def row(
     cells: Sequence[Text], widths: Sequence[int], columns: Sequence[Column], view: View
 ) -> Text:
@@ -77,7 +95,14 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View)
     widths = _shrunk(columns, [widths[index] for index in kept], view.width)
     titles = [Text(column.title, "dim") for column in columns]
     body = ([cells[index] for index in kept] for cells in rows)
-    return [row(cells, widths, columns, view) for cells in (titles, *body)]
+    lines = (row(cells, widths, columns, view) for cells in (titles, *body))
+    return [clip(line, view.width, view) for line in lines]
+
+
+def fits(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View) -> bool:
+    """Tell whether a table of all these columns needs no more than `view.width` cells."""
+    widths = natural_widths(columns, rows)
+    return _needed(columns, widths, range(len(columns))) <= view.width
 
 
 def natural_widths(columns: Sequence[Column], rows: Iterable[Sequence[Text]]) -> list[int]:
@@ -91,14 +116,16 @@ def natural_widths(columns: Sequence[Column], rows: Iterable[Sequence[Text]]) ->
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
     kept = list(range(len(columns)))
     while True:
-        needed = sum(
-            min(widths[index], columns[index].least or widths[index]) + GAP for index in kept
-        )
         dispensable = [index for index in kept if columns[index].rank]
-        if needed - GAP <= width or not dispensable:
+        if _needed(columns, widths, kept) <= width or not dispensable:
             return kept
         highest = max(columns[index].rank for index in dispensable)
         kept = [index for index in kept if columns[index].rank != highest]
+
+
+def _needed(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]) -> int:
+    least = (min(widths[index], columns[index].least or widths[index]) for index in kept)
+    return sum(least) + GAP * (len(kept) - 1)
 
 
 def _shrunk(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
-__all__ = ["CURE", "LocalZone", "moment_or_ago"]
+__all__ = ["CURE", "LocalZone", "aware", "moment_or_ago"]
 
 CURE = "30m, 2h, 3d, 1w, today, yesterday, 2026-11-01 or 2026-11-01T09:30"
 _AGO = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(s|m|h|d|w)")
@@ -25,6 +25,13 @@ def moment_or_ago(text: str) -> datetime | timedelta | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def aware(moment: datetime | timedelta | None, *, utc: bool) -> datetime | timedelta | None:
+    """Put a moment without a zone into UTC, or into local time."""
+    if not isinstance(moment, datetime) or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC) if utc else moment.astimezone()
 
 
 class LocalZone(tzinfo):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from instrument._lines import OUTCOMES
 from instrument._wanted import KEYS
-from instrument.cli.moments import CURE, moment_or_ago
-from instrument.cli.query import opened, skipped_lines
+from instrument.cli.moments import CURE, aware, moment_or_ago
+from instrument.cli.progress import Waiting
+from instrument.cli.query import ALL, LAST, opened, recent_values, size_of, skipped_lines
 from instrument.cli.terminal import Output
+from instrument.cli.words import human_bytes
+from instrument.errors import InstrumentError
+from instrument.log import UsageLog
 
 __all__ = [
+    "MOMENT",
     "by",
     "colour",
     "complete_session",
     "directories",
     "limit",
+    "outcome",
     "reads_log",
     "session",
     "utc",
@@ -28,6 +36,8 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COMPLETED = 50
+LONGEST = 200
+TAKE_ALL = ("stats", "export")
 
 
 def reads_log(json_help: str, *, filtered: bool = True) -> Callable[[Command], Callable[..., Any]]:
@@ -51,9 +61,11 @@ def reads_log(json_help: str, *, filtered: bool = True) -> Callable[[Command], C
             if filtered:
                 given["filters"] = _taken_filters(given, utc=utc)
             log = opened(directories)
+            output = replace(output, waiting=waiting_for(log, output))
             try:
                 return command(log=log, output=output, **given)
             finally:
+                output.begin()
                 for line in skipped_lines(log, everything=verbose):
                     click.echo(line, err=True)
 
@@ -63,6 +75,14 @@ def reads_log(json_help: str, *, filtered: bool = True) -> Callable[[Command], C
         return run
 
     return decorate
+
+
+def waiting_for(log: UsageLog, output: Output) -> Waiting:
+    """Show after a second that the log is being read."""
+    what = f"reading the log ({human_bytes(size_of(log))})"
+    waiting = Waiting(what, ascii_only=output.view.ascii_only, colour=output.colour)
+    waiting.start()
+    return waiting
 
 
 def directories(command: Command) -> Command:
@@ -111,6 +131,16 @@ def colour(command: Command) -> Command:
     )(command)
 
 
+def outcome(command: Command) -> Command:
+    """Add `--outcome`."""
+    return click.option(
+        "--outcome",
+        type=click.Choice(OUTCOMES),
+        metavar="OUTCOME",
+        help=f"One of {', '.join(OUTCOMES)} only.",
+    )(command)
+
+
 def session(command: Command) -> Command:
     """Add the argument SESSION, which is `@last` if it is left out."""
     return click.argument(
@@ -121,10 +151,10 @@ def session(command: Command) -> Command:
 def complete_session(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete an id of a session, with its name as help."""
-    found = opened(ctx.params.get("directories") or ()).find_sessions(incomplete, limit=COMPLETED)
-    special = ["@last"] if "@last".startswith(incomplete) else []
-    return [CompletionItem(each) for each in (*special, *found)]
+    """Complete `@last`, `@all` where that is taken, and the ids of the latest sessions."""
+    special = [LAST, ALL] if ctx.info_name in TAKE_ALL else [LAST]
+    found = _asked(ctx, lambda log: log.find_sessions(incomplete, limit=COMPLETED))
+    return _items((*special, *found), incomplete)
 
 
 def _keys(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -148,12 +178,23 @@ def _complete_column(name: str) -> Callable[..., list[CompletionItem]]:
     def complete(
         ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        log = opened(ctx.params.get("directories") or ())
-        rows = log.summary(name, since=timedelta(days=30))
-        values = [str(getattr(row, name) or "") for row in rows]
-        return [CompletionItem(each) for each in values if each and each.startswith(incomplete)]
+        return _items(_asked(ctx, lambda log: recent_values(log, name)), incomplete)
 
     return complete
+
+
+def _asked(ctx: click.Context, question: Callable[[UsageLog], list[str]]) -> list[str]:
+    """Ask the log for completions; in the middle of a command line, complaints are out of place."""
+    try:
+        return question(opened(ctx.params.get("directories") or ()))
+    except (click.ClickException, InstrumentError, OSError):
+        return []
+
+
+def _items(values: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Return those values that a shell can take: its protocol has one a line."""
+    fitting = (each for each in values if each.startswith(incomplete) and each.isprintable())
+    return [CompletionItem(each) for each in fitting if len(each) <= LONGEST]
 
 
 class _Moment(click.ParamType[Any]):
@@ -168,10 +209,13 @@ class _Moment(click.ParamType[Any]):
         return found
 
 
+MOMENT = _Moment()
+
+
 def _filter_options() -> list[Callable[[Command], Command]]:
     return [
-        click.option("--since", type=_Moment(), metavar="WHEN", help=f"From then on: {CURE}."),
-        click.option("--until", type=_Moment(), metavar="WHEN", help="Before then."),
+        click.option("--since", type=MOMENT, metavar="WHEN", help=f"From then on: {CURE}."),
+        click.option("--until", type=MOMENT, metavar="WHEN", help="Before then."),
         click.option(
             "--service", shell_complete=_complete_column("service"), help="This service only."
         ),
@@ -182,9 +226,7 @@ def _filter_options() -> list[Callable[[Command], Command]]:
 def _taken_filters(given: dict[str, Any], *, utc: bool) -> dict[str, Any]:
     filters = {name: given.pop(name) for name in ("since", "until", "service", "model")}
     for name in ("since", "until"):
-        moment = filters[name]
-        if isinstance(moment, datetime) and moment.tzinfo is None:
-            filters[name] = moment.replace(tzinfo=UTC) if utc else moment.astimezone()
+        filters[name] = aware(filters[name], utc=utc)
     return filters
 
 

@@ -1,9 +1,10 @@
-"""A progress bar for what takes long, on a terminal alone."""
+"""Signs of life for what takes long, on a terminal alone."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["progress"]
+__all__ = ["Waiting", "progress"]
 
 SHOWN_AFTER_SECONDS = 1.0
 REFRESH_SECONDS = 0.1
@@ -32,6 +33,42 @@ def progress(
         yield bar.advance if _is_terminal() else _nothing
     finally:
         bar.stop()
+
+
+class Waiting:
+    """Shows on standard error, after a second and until `stop`, what is being waited for.
+
+    That is `what`, which may be changed at any time. Nothing is shown where standard error is no
+    terminal.
+    """
+
+    def __init__(self, what: str, *, ascii_only: bool, colour: bool) -> None:
+        self.what = what
+        self._ascii_only = ascii_only
+        self._colour = colour
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def start(self) -> None:
+        if _is_terminal():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Take the sign away; what is printed after that stands where it stood."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _show(self) -> None:
+        if self._over.wait(SHOWN_AFTER_SECONDS):
+            return
+        from rich.console import Console  # most commands are over before a sign is wanted
+
+        console = Console(stderr=True, no_color=not self._colour or None, markup=False)
+        spinner = "line" if self._ascii_only else "dots"
+        with console.status(self.what, spinner=spinner) as status:
+            while not self._over.wait(REFRESH_SECONDS):
+                status.update(self.what)
 
 
 class _Bar:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import click
 
 from instrument._config import settings
+from instrument._gather import Reading
+from instrument._scan import Skipped, scan, sources_of
 from instrument.log import UsageLog
 
-__all__ = ["ALL", "NoOperationsError", "opened", "resolved", "skipped_lines"]
+__all__ = [
+    "ALL",
+    "LAST",
+    "NoOperationsError",
+    "opened",
+    "recent_values",
+    "resolved",
+    "size_of",
+    "skipped_lines",
+]
 
 LAST = "@last"
 ALL = "@all"
 LISTED = 5
+LOOKED_AT = 50_000
 
 
 def opened(directories: Sequence[str]) -> UsageLog:
@@ -49,6 +64,23 @@ def resolved(log: UsageLog, wanted: str) -> str:
         names = ", ".join(found[:LISTED]) + (", ..." if len(found) > LISTED else "")
         raise UnknownSessionError(f"{wanted!r} is the beginning of several sessions: {names}")
     return found[0]
+
+
+def recent_values(log: UsageLog, name: str) -> list[str]:
+    """List the services or models in some of the newest lines, the most frequent first."""
+    sources = Reading(log.paths, may_vanish=True).newest_sources
+    lines = islice(scan(sources, Skipped()), LOOKED_AT)
+    found = Counter(getattr(line.head, name) for line in lines)
+    return [value for value, _ in found.most_common() if value]
+
+
+def size_of(log: UsageLog) -> int:
+    """Return how many bytes the log's files hold."""
+    size = 0
+    for source in sources_of(log.paths, may_vanish=True):
+        with suppress(OSError):
+            size += source.path.stat().st_size
+    return size
 
 
 def skipped_lines(log: UsageLog, *, everything: bool) -> Iterator[str]:

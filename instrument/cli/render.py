@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from instrument.cli.layout import GAP, Column, View, clip, natural_widths, row, wrapped
+from instrument.cli.layout import GAP, Column, View, clip, named, natural_widths, row, wrapped
 from instrument.cli.tree import Gap, Node, arrange, shortened
 from instrument.cli.words import clean, count, duration, moment, money
 from instrument.operation import Operation, SessionStats
@@ -37,6 +37,7 @@ CHOICES = (
 )
 DEEPEST_INDENT = 12
 LINES_OF_AN_ERROR = 2
+LINES_OF_AN_ID = 3
 
 
 class Span(NamedTuple):
@@ -78,12 +79,13 @@ def heading(stats: SessionStats, operations: Sequence[Operation], view: View) ->
     identity = clean(stats.session_id, ascii_only=view.ascii_only)
     lines = [Text.assemble((name, "bold"), "  " if name else "", (identity, "cyan"))]
     if cell_len(lines[0].plain) > view.width:
-        lines = [clip(Text(name, "bold"), view.width, view), Text(identity, "cyan")]
+        lines = [clip(Text(name, "bold"), view.width, view)] if name else []
+        lines += wrapped(identity, "cyan", view, most=LINES_OF_AN_ID)
     if stats.first_at is not None:
         lines.append(Text(moment(stats.first_at, view.zone), "dim"))
     lines += wrapped(_summed_up(stats, operations), "", view)
     if stats.parent_id is not None:
-        lines += wrapped(f"part of {clean(stats.parent_id, ascii_only=True)}", "dim", view)
+        lines += wrapped(f"part of {named(stats.parent_id, view)}", "dim", view)
     return lines
 
 
@@ -211,7 +213,7 @@ def _indent(node: Node) -> str:
 
 def _axis(span: Span, cells: int) -> str:
     end = duration(span.last - span.first)
-    return f"0{end:>{max(1, cells - 1)}}"
+    return f"0{end:>{cells - 1}}" if len(end) + 1 < cells else "0"
 
 
 def _bar_of(one: Operation, span: Span, cells: int, view: View) -> Text:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from instrument.cli.layout import Column, View, table, wrapped
+from instrument.cli.layout import Column, View, named, table, wrapped
 from instrument.cli.words import clean, count, duration, moment, money, percent
 from instrument.operation import SessionStats, SummaryRow
 
@@ -37,7 +37,7 @@ def paired(before: Iterable[SummaryRow], after: Iterable[SummaryRow]) -> Pairs:
 
 def render_diff(before: SessionStats, after: SessionStats, groups: Pairs, view: View) -> list[Text]:
     """Render the sessions' names, their figures, and the tokens of each service and model."""
-    lines = [*_named("before", before, view), *_named("after", after, view), Text()]
+    lines = [*_identified("before", before, view), *_identified("after", after, view), Text()]
     columns = [
         Column("", least=8),
         Column("before", right=True),
@@ -60,9 +60,9 @@ def render_diff(before: SessionStats, after: SessionStats, groups: Pairs, view: 
     return lines
 
 
-def _named(title: str, stats: SessionStats, view: View) -> list[Text]:
+def _identified(title: str, stats: SessionStats, view: View) -> list[Text]:
     parts = (stats.name or "", stats.session_id)
-    name = "  ".join(clean(part, ascii_only=view.ascii_only) for part in parts if part)
+    name = "  ".join(named(part, view) for part in parts if part)
     when = "" if stats.first_at is None else f"  {moment(stats.first_at, view.zone)}"
     return wrapped(f"{title:<7} {name}{when}", "", view)
 
@@ -89,7 +89,7 @@ def _group(
     called = count(calls[1]) if calls[0] == calls[1] else f"{calls[0]:,} to {calls[1]:,}"
     return [
         Text(clean(key[0] or "", ascii_only=view.ascii_only), "bold"),
-        Text(clean(key[1] or "", ascii_only=view.ascii_only)),
+        Text(clean(key[1] or "-", ascii_only=view.ascii_only), "" if key[1] else "dim"),
         Text(called),
         Text(count(first or None)),
         Text(count(second or None)),

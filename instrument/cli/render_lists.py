@@ -7,46 +7,54 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len
 from rich.text import Text
 
-from instrument.cli.layout import GAP, Column, View, clip, row, table
-from instrument.cli.render import OUTCOME_STYLES
+from instrument.cli.layout import GAP, Column, View, clip, fits, row, table, wrapped
+from instrument.cli.render import LINES_OF_AN_ERROR, OUTCOME_STYLES
 from instrument.cli.words import clean, count, duration, moment
 from instrument.operation import Operation
 
 __all__ = ["render_errors", "render_rows", "render_running", "tail_line", "tail_title"]
 
+WIDE = 140
 TAIL_COLUMNS = (
     Column("when"),
     Column("outcome"),
     Column("time", right=True),
     Column("tokens", right=True),
+    Column("session"),
 )
-TAIL_WIDTHS = (8, 11, 8, 9)
+TAIL_WIDTHS = (8, 11, 8, 9, 27)
 
 
 def render_errors(found: Sequence[Operation], view: View) -> list[Text]:
-    """Render failed operations: when, what and why."""
+    """Render failed operations: when, what and why, which has lines of its own if not `WIDE`."""
     columns = [
         Column(_titled("when", found, view)),
-        Column("service", least=8),
-        Column("operation", least=8),
-        Column("model", least=8, rank=2),
-        Column("session", least=27, rank=1),
+        Column("session", least=27),
+        Column("operation", least=12),
+        Column("model", least=8, rank=1),
         Column("error", least=20),
     ]
-    return table(columns, [_error_cells(each, view) for each in found], view)
+    cells = [_error_cells(each, view) for each in found]
+    if view.width >= WIDE:
+        return table(columns, cells, view)
+    title, *rows = table(columns[:-1], [each[:-1] for each in cells], view)
+    lines = [title]
+    for shown, (*_, said) in zip(rows, cells, strict=True):
+        lines += [shown, *wrapped(said.plain, "red", view, indent=2, most=LINES_OF_AN_ERROR)]
+    return lines
 
 
 def render_running(found: Sequence[Operation], view: View) -> list[Text]:
     """Render running operations: since when, what and where."""
     columns = [
-        Column(_titled("since", found, view)),
+        Column(_titled("since", found, view), rank=1),
         Column("for", right=True),
-        Column("service", least=8),
-        Column("operation", least=8),
-        Column("pid", right=True, rank=1),
-        Column("session", least=27, rank=2),
+        Column("operation", least=12),
+        Column("pid", right=True, rank=2),
+        Column("session", least=27),
     ]
     return table(columns, [_running_cells(each, view) for each in found], view)
 
@@ -54,9 +62,8 @@ def render_running(found: Sequence[Operation], view: View) -> list[Text]:
 def tail_title(view: View) -> Text:
     """Render the titles above the lines of `tail_line`."""
     zone = moment(datetime.now(UTC), view.zone, "%Z")
-    titles = [Text(each, "dim") for each in (zone, "outcome", "time", "tokens")]
-    line = row(titles, TAIL_WIDTHS, TAIL_COLUMNS, view)
-    return clip(line.append("  operation", "dim"), view.width, view)
+    titles = [Text(each, "dim") for each in (zone, "outcome", "time", "tokens", "session")]
+    return clip(_tail_row(titles, view).append("operation", "dim"), view.width, view)
 
 
 def tail_line(one: Operation, view: View) -> Text:
@@ -66,10 +73,9 @@ def tail_line(one: Operation, view: View) -> Text:
         Text(clean(one.outcome, ascii_only=True), OUTCOME_STYLES.get(one.outcome, "")),
         Text(duration(one.duration_seconds)),
         Text(count(one.tokens)),
+        Text(clean(one.session_id, ascii_only=view.ascii_only), "cyan"),
     ]
-    line = row(cells, TAIL_WIDTHS, TAIL_COLUMNS, view)
-    line.append(" " * (sum(TAIL_WIDTHS) + GAP * len(TAIL_WIDTHS) - len(line.plain)))
-    line.append_text(_named(one, view))
+    line = _tail_row(cells, view).append_text(_named(one, view))
     if one.model:
         line.append(f"  {clean(one.model, ascii_only=view.ascii_only)}", "dim")
     if one.error_type or one.error_message:
@@ -78,7 +84,7 @@ def tail_line(one: Operation, view: View) -> Text:
 
 
 def render_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], view: View) -> list[Text]:
-    """Render the rows of a query as a table, numbers to the right."""
+    """Render the rows of a query as a table, or where that is too wide, one below the other."""
     numeric = [
         any(isinstance(row[index], (int, float)) for row in rows) for index in range(len(names))
     ]
@@ -87,16 +93,41 @@ def render_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], view: View)
         Column(clean(name, ascii_only=view.ascii_only), right=is_number, least=room)
         for name, is_number in zip(names, numeric, strict=True)
     ]
-    return table(columns, [[Text(_value(each, view)) for each in row] for row in rows], view)
+    cells = [[Text(_value(each, view)) for each in row] for row in rows]
+    if fits(columns, cells, view):
+        return table(columns, cells, view)
+    return _records(columns, cells, view)
+
+
+def _records(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View) -> list[Text]:
+    """Set each value on a line of its own, beside the name of its column."""
+    indent = min(view.width // 2, max(cell_len(column.title) for column in columns) + GAP)
+    lines: list[Text] = []
+    for number, cells in enumerate(rows, 1):
+        lines += [Text(), Text(f"row {number:,}", "bold")]
+        for column, cell in zip(columns, cells, strict=True):
+            term = clip(Text(column.title, "dim"), indent - GAP, view)
+            term.append(" " * (indent - cell_len(term.plain)))
+            line = Text.assemble(term, clip(cell, view.width - indent, view))
+            line.rstrip()
+            lines.append(line)
+    return lines[1:]
+
+
+def _tail_row(cells: Sequence[Text], view: View) -> Text:
+    """Set the columns before the operation, among them the session's where there is room for it."""
+    shown = len(cells) if view.width >= WIDE else len(cells) - 1
+    widths = TAIL_WIDTHS[:shown]
+    line = row(cells[:shown], widths, TAIL_COLUMNS[:shown], view)
+    return line.append(" " * (sum(widths) + GAP * shown - cell_len(line.plain)))
 
 
 def _error_cells(one: Operation, view: View) -> list[Text]:
     return [
         Text(_when(one.timestamp, view), "dim"),
-        Text(clean(one.service, ascii_only=view.ascii_only), "bold"),
-        Text(clean(one.operation, ascii_only=view.ascii_only)),
-        Text(clean(one.model or "", ascii_only=view.ascii_only), "dim"),
         Text(clean(one.session_id, ascii_only=view.ascii_only), "cyan"),
+        _named(one, view),
+        Text(clean(one.model or "", ascii_only=view.ascii_only), "dim"),
         Text(_said(one, view), "red"),
     ]
 
@@ -105,8 +136,7 @@ def _running_cells(one: Operation, view: View) -> list[Text]:
     return [
         Text(_when(one.timestamp, view), "dim"),
         Text(duration(one.duration_seconds)),
-        Text(clean(one.service, ascii_only=view.ascii_only), "bold"),
-        Text(clean(one.operation, ascii_only=view.ascii_only)),
+        _named(one, view),
         Text("" if one.pid is None else str(one.pid)),
         Text(clean(one.session_id, ascii_only=view.ascii_only), "cyan"),
     ]

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from rich.text import Text
 
-from instrument.cli.layout import Column, View, definition, table
+from instrument.cli.layout import Column, View, definition, named, table
 from instrument.cli.words import clean, count, duration, human, moment, money, percent
 from instrument.operation import SessionStats
+from instrument.pricing import is_available
 
 __all__ = ["failed", "render_sessions", "render_stats"]
 
@@ -25,13 +26,12 @@ def render_stats(stats: SessionStats, view: View, *, grouped_by: Sequence[str]) 
 def _entries(
     stats: SessionStats, view: View, grouped_by: Sequence[str]
 ) -> list[tuple[str, Text | str]]:
-    ascii_only = view.ascii_only
     services = () if "service" in grouped_by else stats.services
     models = () if "model" in grouped_by else stats.models
     entries: list[tuple[str, Text | str]] = [
-        ("name", Text(clean(stats.name or "", ascii_only=ascii_only), "bold")),
-        ("session", Text(clean(stats.session_id, ascii_only=ascii_only), "cyan")),
-        ("part of", clean(stats.parent_id or "", ascii_only=ascii_only)),
+        ("name", Text(named(stats.name or "", view), "bold")),
+        ("session", Text(named(stats.session_id, view), "cyan")),
+        ("part of", named(stats.parent_id or "", view)),
         ("from", _when(stats.first_at, view)),
         ("to", _when(stats.last_at, view)),
         ("operations", _operations(stats)),
@@ -43,9 +43,10 @@ def _entries(
         ("  output", _part_of(stats.output_tokens, _reasoning(stats))),
         ("  not reported", _without_usage(stats)),
         ("cost", _cost(stats)),
+        ("cache", _cache(stats)),
         ("errors", Text(_errors(stats, view), "red")),
-        ("services", clean(", ".join(services), ascii_only=ascii_only)),
-        ("models", clean(", ".join(models), ascii_only=ascii_only)),
+        ("services", ", ".join(named(each, view) for each in services)),
+        ("models", ", ".join(named(each, view) for each in models)),
     ]
     return [(term, value) for term, value in entries if value]
 
@@ -106,16 +107,28 @@ def _without_usage(stats: SessionStats) -> str:
 
 def _cost(stats: SessionStats) -> str:
     if stats.cost_usd is None:
-        return "unknown: no operation reports one"
+        if is_available():
+            return "unknown: no operation names a model with a known price"
+        return "unknown: pip install 'instrument-kit[prices]'"
     if stats.cost_coverage is None or stats.cost_coverage >= 1:
         return money(stats.cost_usd)
     share = percent(stats.cost_coverage)
     return f"{money(stats.cost_usd)}, for {share} of the operations with tokens"
 
 
+def _cache(stats: SessionStats) -> str:
+    if stats.cache_hit_ratio is None:
+        return ""
+    share = f"{percent(stats.cache_hit_ratio)} of the input"
+    if stats.cache_saved_usd is None:
+        return share
+    word = "saved" if stats.cache_saved_usd >= 0 else "cost"
+    return f"{share}, which {word} {money(abs(stats.cache_saved_usd))}"
+
+
 def _errors(stats: SessionStats, view: View) -> str:
     ranked = sorted(stats.errors.items(), key=lambda item: (-item[1], item[0]))
-    names = (f"{clean(kind, ascii_only=view.ascii_only)} {number:,}" for kind, number in ranked)
+    names = (f"{named(kind, view)} {number:,}" for kind, number in ranked)
     return ", ".join(names)
 
 

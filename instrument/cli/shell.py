@@ -54,13 +54,17 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
-        # click itself would answer a closed pipe with exit code 1
+        # click itself would answer a closed pipe with exit code 1, and Ctrl-C with a blank line
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
             _forget_output()
             return CLOSED_PIPE
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # the terminal has written ^C
+            return INTERRUPTED
         return result
 
 

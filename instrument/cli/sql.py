@@ -40,6 +40,7 @@ def command(log: UsageLog, output: Output, query: str, as_csv: bool) -> None:
     relation = log.sql(sys.stdin.read() if query == "-" else query)
     rows = relation.fetchall()
     if as_csv:
+        output.begin()
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([relation.columns, *rows])
     elif output.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from instrument._grouped import summed_in_session
 from instrument.cli import options
+from instrument.cli.moments import aware
 from instrument.cli.query import ALL, NoOperationsError, resolved
 from instrument.cli.render_groups import most_first, render_groups
 from instrument.cli.render_stats import render_stats
@@ -24,6 +26,13 @@ __all__ = ["command"]
 @options.session
 @options.by("service,model")
 @click.option("--plot", is_flag=True, help="Draw a bar for each group.")
+@click.option(
+    "--prices-as-of",
+    type=options.MOMENT,
+    metavar="WHEN",
+    help="Take the list prices of that day for every call.",
+)
+@click.option("--what-if", metavar="MODEL", help="Price every call as if MODEL had answered.")
 @options.reads_log('Print {"session": {...}, "by": [...], "groups": [{...}, ...]}.')
 def command(
     log: UsageLog,
@@ -31,6 +40,8 @@ def command(
     session: str,
     by: tuple[str, ...],
     plot: bool,
+    prices_as_of: datetime | timedelta | None,
+    what_if: str | None,
     filters: dict[str, Any],
 ) -> None:
     """Show every figure of a session, and what each service and model contributed.
@@ -43,8 +54,11 @@ def command(
     Examples:
       instrument stats
       instrument stats @all --since 7d --by day,service --plot
+      instrument stats --what-if gpt-5-mini
       instrument stats --json | jq .session.total_tokens
     """
+    if prices_as_of is not None or what_if is not None:
+        log = log.repriced(as_of=aware(prices_as_of, utc=output.view.zone is UTC), model=what_if)
     stats, groups = _asked(log, output, session, by, filters)
     if output.as_json:
         output.document({"session": stats, "by": by, "groups": groups})
@@ -61,7 +75,8 @@ def _asked(
     if session != ALL:
         report = log.report(resolved(log, session), **filters)
         finished = [each for each in report.operations if each.outcome != "running"]
-        return report.stats, most_first(summed_in_session(finished, by, output.zone), by)
+        groups = summed_in_session(finished, by, output.zone, log.pricing)
+        return report.stats, most_first(groups, by)
     everything = log.summary((), **filters)
     if not everything:
         raise NoOperationsError("no operations in the log that fit")

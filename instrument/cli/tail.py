@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ __all__ = ["command"]
 @click.command("tail", short_help=COMMANDS["tail"])
 @options.limit(10, "Begin with so many of the newest operations.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with every operation that finishes.")
-@click.option("--outcome", help="Only ok, error, cancelled, partial or interrupted ones.")
+@options.outcome
 @options.reads_log("Print one JSON object a line, with the keys of Operation.")
 def command(
     log: UsageLog,
@@ -37,12 +38,14 @@ def command(
       instrument tail -f --json | jq -r '[.model, .tokens] | @tsv'
     """
     filters["outcome"] = outcome
+    coming = log.follow(**filters) if follow else iter(())
+    latest = log.operations(limit=limit, **filters)
+    # what was written while the log was being read is in both
+    shown = {each.operation_id for each in latest if each.operation_id is not None}
     if not output.as_json:
         output.at_once(tail_title(output.view))
-    coming = log.follow(**filters) if follow else ()
-    for found in (log.operations(limit=limit, **filters), coming):
-        for each in found:
-            if output.as_json:
-                output.json_lines([each])
-            else:
-                output.at_once(tail_line(each, output.view))
+    for each in chain(latest, (each for each in coming if each.operation_id not in shown)):
+        if output.as_json:
+            output.json_lines([each])
+        else:
+            output.at_once(tail_line(each, output.view))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import pydoc
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
@@ -17,11 +18,13 @@ from rich.text import Text
 
 from instrument.cli.layout import View
 from instrument.cli.moments import LocalZone
+from instrument.cli.progress import Waiting
 
 __all__ = ["Output", "view_of", "write_lines"]
 
 NARROWEST = 40
 USUAL_SIZE = (80, 24)
+PAGER_FAILED = range(1, 128)  # what is above says which signal ended it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +35,23 @@ class Output:
     colour: bool = True
     pager: bool = True
     as_json: bool = False
+    waiting: Waiting | None = None
 
     @classmethod
     def of(cls, *, utc: bool, colour: bool, pager: bool, as_json: bool) -> Output:
         return cls(view=view_of(utc=utc), colour=colour, pager=pager, as_json=as_json)
 
+    def begin(self) -> None:
+        """Take away the sign that something is being read; called before anything is printed."""
+        if self.waiting is not None:
+            self.waiting.stop()
+
     def lines(self, lines: Iterable[Text]) -> None:
         """Print lines; more of them than the terminal is high go through the pager."""
         shown = list(lines)
+        self.begin()
         if self.pager and _is_watched() and len(shown) >= shutil.get_terminal_size().lines:
-            os.environ.setdefault("LESS", "FRX")
-            pydoc.pager(_as_text(shown, colour=self.colour))
+            _page(_as_text(shown, colour=self.colour))
         else:
             write_lines(shown, colour=self.colour)
 
@@ -53,18 +62,23 @@ class Output:
 
     def at_once(self, line: Text) -> None:
         """Print one line, which somebody may be waiting for."""
+        self.begin()
         write_lines([line], colour=self.colour)
 
     def nothing(self, message: str) -> None:
         """Say on standard error that there is nothing to show."""
+        self.begin()
         sys.stderr.write(f"{message}\n")
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
-        _write_bytes([msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"])
+        document = msgspec.json.format(msgspec.json.encode(value), indent=2)
+        self.begin()
+        _write_bytes([document + b"\n"])
 
     def json_lines(self, values: Iterable[Any]) -> None:
         """Print one JSON document a line."""
+        self.begin()
         _write_bytes(msgspec.json.encode(value) + b"\n" for value in values)
 
 
@@ -95,6 +109,30 @@ def write_lines(lines: Iterable[Text], *, colour: bool) -> None:
     """Print lines, with colours where standard output is a terminal that shows them."""
     sys.stdout.write(_as_text(lines, colour=colour))
     sys.stdout.flush()
+
+
+def _page(text: str) -> None:
+    """Show a text in the user's pager, or at once where there is none that works."""
+    pager = os.environ.get("PAGER", "less" if shutil.which("less") else "").strip()
+    if not pager or _paged(pager, text) in PAGER_FAILED:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _paged(pager: str, text: str) -> int:
+    """Run the pager, which is a line for the shell, until the user leaves it."""
+    environment = {"LESS": "FRX", **os.environ}
+    with subprocess.Popen(pager, shell=True, stdin=subprocess.PIPE, env=environment) as process:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # left before the end
+            process.stdin.write(text.encode())
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # a pager has a use for Ctrl-C
+                continue
 
 
 def _is_watched() -> bool:

@@ -6,12 +6,16 @@ from datetime import datetime, tzinfo
 
 __all__ = ["clean", "count", "duration", "human", "human_bytes", "moment", "money", "percent"]
 
+LONGEST = 2_000
+
 
 def clean(text: str, *, ascii_only: bool = False) -> str:
     """Make one printable line of a text that somebody else wrote into the log.
 
-    Control characters would otherwise move the cursor or recolour the reader's terminal.
+    Control characters would otherwise move the cursor or recolour the reader's terminal. What no
+    line has room for is cut off.
     """
+    text = text[:LONGEST]
     if not text.isprintable():
         line = " ".join(text.split())
         text = "".join(
