@@ -1,6 +1,7 @@
 """Tells what a piece of work cost: calls, tokens, money, time and failures, in a local log."""
 
 from instrument._config import configure
+from instrument.clients import install, uninstall
 from instrument.errors import ConfigurationError, InstrumentError, InstrumentWarning
 from instrument.log import UsageLog
 from instrument.logger import UsageLogger, correlate_sessions
@@ -24,8 +25,10 @@ __all__ = [
     "correlate_sessions",
     "current_operation",
     "current_session",
+    "install",
     "propagate",
     "session",
     "track",
     "tracked",
+    "uninstall",
 ]

@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "VARIABLE", "instrument", "run"]
 
 COMMANDS = {
     "demo": "Run a small offline job and show what it cost.",
+    "run": "Run a program or command in a session, its SDK clients tracked.",
     "sessions": "List the latest sessions, the newest first.",
     "show": "Show a session's operations as a tree with time bars.",
     "stats": "Show every figure of a session, by service and model.",

@@ -1,0 +1,172 @@
+"""`instrument run`: a program or any command in a session, without a line of it changed."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from instrument._config import disabled_by_environment
+from instrument.cli.shell import COMMANDS
+from instrument.clients import install
+from instrument.session import Session, session
+from instrument.tracked import track
+
+__all__ = ["command"]
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class RunCommand(click.Command):
+    """Leaves everything behind `-m MODULE` to the module, as Python does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        place = 0
+        while place < len(args) and args[place].startswith("-") and args[place] != "--":
+            if args[place] == "-m":
+                args = [*args[: place + 2], "--", *args[place + 2 :]]
+                break
+            place += 2 if args[place] in ("--session", "--id") else 1
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "run",
+    cls=RunCommand,
+    short_help=COMMANDS["run"],
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("--session", "name", metavar="NAME", help="Name the session.")
+@click.option("--id", "session_id", metavar="ID", help="Join the session of this id.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not print what it came to at the end.")
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT.py|COMMAND] ...")
+def command(
+    name: str | None,
+    session_id: str | None,
+    quiet: bool,
+    module: str | None,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run a Python script or module with the clients of all known SDKs tracked, in one session.
+
+    Any other command, and what comes after --, gets the session through its environment, so that
+    Python programs in it that use instrument take part. The exit code is the program's own. What
+    it came to is printed on standard error at the end.
+
+    \b
+    Examples:
+      instrument run report.py --month 11
+      instrument run --session nightly -m myapp.jobs
+      instrument run -- make evaluate
+    """
+    if module is None and not arguments:
+        raise click.UsageError("name a script, a module (-m) or a command")
+    if module is not None and not _exists(module):
+        raise click.UsageError(f"no module named {module}")
+    is_script = module is None and arguments[0].endswith(".py") and Path(arguments[0]).is_file()
+    with session(name or _named(module, arguments), id=session_id) as work:
+        if module is not None:
+            code = _run_python(module, ["-m", *arguments], as_module=True)
+        elif is_script:
+            code = _run_python(arguments[0], list(arguments), as_module=False)
+        else:
+            code = _run_command(work, arguments)
+    if not quiet and not disabled_by_environment():
+        click.echo(f"instrument: {work.stats()}; instrument show {work.id}", err=True)
+    return code
+
+
+def _exists(module: str) -> bool:
+    sys.path.insert(0, os.getcwd())  # where a module to run is looked for first
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _named(module: str | None, arguments: Sequence[str]) -> str:
+    return module or Path(arguments[0]).name
+
+
+def _run_python(target: str, arguments: list[str], *, as_module: bool) -> int:
+    """Run it in this process, as Python would, and return its exit code."""
+    install()
+    sys.argv = arguments
+    if not as_module:
+        sys.path.insert(0, str(Path(target).resolve().parent))
+    try:
+        if as_module:
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(target, run_name="__main__")
+    except SystemExit as leaving:
+        return _code_of(leaving.code)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception:
+        return _traceback()
+    finally:
+        sys.stdout.flush()
+    return 0
+
+
+def _traceback() -> int:
+    """Print the program's traceback, without the frames that ran it."""
+    kind, error, trace = sys.exc_info()
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") != "__main__":
+        trace = trace.tb_next
+    if kind is not None and error is not None:
+        sys.excepthook(kind, error.with_traceback(trace), trace)
+    return 1
+
+
+def _code_of(code: Any) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _run_command(work: Session, arguments: Sequence[str]) -> int:
+    """Run another program, hand signals on to it, and return its exit code as a shell does."""
+    found = shutil.which(arguments[0])
+    if found is None:
+        exists = Path(arguments[0]).exists()
+        problem = "cannot be executed" if exists else "no such command"
+        click.echo(f"instrument: {arguments[0]}: {problem}", err=True)
+        return NOT_EXECUTABLE if exists else NOT_FOUND
+    with track(Path(found).name, service="process") as operation:
+        environment = {**os.environ, **work.env()}
+        child = subprocess.Popen(arguments, env=environment)
+        before = {number: signal.signal(number, _handing_on(child)) for number in FORWARDED}
+        try:
+            code = child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if code:
+            operation.fail(f"exit code {code}")
+    return 128 - code if code < 0 else code
+
+
+def _handing_on(child: subprocess.Popen[bytes]) -> Any:
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        # a terminal sends an interrupt to the child too
+        if number != signal.SIGINT or not sys.stdin or not sys.stdin.isatty():
+            child.send_signal(number)
+
+    return hand_on

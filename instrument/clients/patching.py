@@ -1,0 +1,189 @@
+"""Puts tracked functions in the place of the SDKs' own, and takes them away again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial, wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from types import MethodType, ModuleType
+from typing import Any, NamedTuple
+
+from instrument.clients.targets import SDKS, Target
+from instrument.errors import ConfigurationError, ConfigurationTypeError
+from instrument.recorder import swallow
+from instrument.running import current_operation
+from instrument.tracked import tracked
+
+__all__ = ["install", "uninstall"]
+
+_BEDROCK_CALLS = {
+    "Converse": "converse",
+    "ConverseStream": "converse_stream",
+    "InvokeModel": "invoke_model",
+    "InvokeModelWithResponseStream": "invoke_model_with_response_stream",
+}
+
+
+class _Patch(NamedTuple):
+    """What stood where, before ours."""
+
+    owner: Any
+    name: str
+    before: Any
+    ours: Any
+
+
+_lock = threading.RLock()
+_patches: dict[str, list[_Patch]] = {}
+_watched: set[tuple[str, str]] = set()
+
+
+def install(*names: str) -> tuple[str, ...]:
+    """Track the clients of these SDKs from now on, or from their import on; without names, all.
+
+    Names are those of the SDKs' distributions: `openai`, `anthropic`, `google-genai`,
+    `mistralai`, `cohere`, `ollama`, `boto3`, `litellm`, `groq`, `dashscope`. Returns the names in
+    effect, those of earlier calls included. Clients that were made before are tracked too. Raises
+    `ValueError` for an unknown name.
+    """
+    import wrapt  # it takes long to load
+
+    with _lock:
+        for name in _checked(names):
+            _patches.setdefault(name, [])
+            for module in dict.fromkeys(target.module for target in SDKS[name].targets):
+                if (name, module) not in _watched:
+                    _watched.add((name, module))
+                    wrapt.when_imported(module)(partial(_patch, name))
+                else:
+                    _patch_if_imported(name, module)
+        return tuple(_patches)
+
+
+def uninstall(*names: str) -> tuple[str, ...]:
+    """Put the SDKs' own functions back; without names, of all. Returns the names in effect."""
+    with _lock:
+        for name in _checked(names):
+            for patch in reversed(_patches.pop(name, [])):
+                # what somebody else has put there since stays, around ours
+                if vars(patch.owner).get(patch.name) is patch.ours:
+                    setattr(patch.owner, patch.name, patch.before)
+        return tuple(_patches)
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationTypeError("SDK", name, f"one of {', '.join(SDKS)}")
+        if name not in SDKS:
+            raise ConfigurationError("SDK", name, f"one of {', '.join(SDKS)}")
+    return names or tuple(SDKS)
+
+
+def _patch_if_imported(name: str, module: str) -> None:
+    found = sys.modules.get(module)
+    if found is not None:
+        _patch(name, found)
+
+
+def _patch(name: str, module: ModuleType) -> None:
+    """Patch what an SDK has in a module that was imported; an SDK of another version has less."""
+    with _lock:
+        patches = _patches.get(name)
+        if patches is None:
+            return
+        for target in SDKS[name].targets:
+            if target.module == module.__name__:
+                try:
+                    _put(SDKS[name].service, target, module, patches)
+                except Exception as error:  # the import of an SDK must not fail because of us
+                    swallow(error)
+
+
+def _put(service: str, target: Target, module: ModuleType, patches: list[_Patch]) -> None:
+    path, _, name = target.path.rpartition(".")
+    owner: Any = getattr(module, path, None) if path else module
+    before = None if owner is None else vars(owner).get(name, getattr(owner, name, None))
+    if before is None or any(patch.owner is owner and patch.name == name for patch in patches):
+        return
+    ours = _ours(service, target, before)
+    setattr(owner, name, ours)
+    patches.append(_Patch(owner, name, before, ours))
+
+
+def _ours(service: str, target: Target, before: Any) -> Any:
+    if target.module == "botocore.client":
+        return _bedrock(service, target, before)
+    if isinstance(before, MethodType):  # of an object that the module made
+        return getattr(before.__self__, before.__name__)
+    track = tracked(service=service, operation=target.operation)
+    if isinstance(before, (classmethod, staticmethod)):
+        return track(type(before)(_noting(before.__func__, target.model)))
+    return track(_noting(before, target.model))
+
+
+def _bedrock(service: str, target: Target, before: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `_make_api_call` that tracks those of bedrock-runtime."""
+
+    def noted(self: Any, operation_name: str, api_params: Any) -> Any:
+        _note(api_params, target.model)
+        return before(self, operation_name, api_params)
+
+    calls = {
+        name: tracked(service=service, operation=operation)(noted)
+        for name, operation in _BEDROCK_CALLS.items()
+    }
+
+    @wraps(before)
+    def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
+        call = calls.get(operation_name)
+        if call is None or self.meta.service_model.service_name != "bedrock-runtime":
+            call = before
+        return call(self, operation_name, api_params)
+
+    return _make_api_call
+
+
+def _noting(function: Callable[..., Any], model: str) -> Callable[..., Any]:
+    """Return a function of the same kind that notes the model which the request names."""
+    if isasyncgenfunction(function):
+
+        async def noting_chunks(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            _note(kwargs, model)
+            chunks = function(*args, **kwargs)
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            finally:
+                await chunks.aclose()
+
+        return wraps(function)(noting_chunks)
+    if iscoroutinefunction(function):
+
+        async def noting_awaited(*args: Any, **kwargs: Any) -> Any:
+            _note(kwargs, model)
+            return await function(*args, **kwargs)
+
+        return wraps(function)(noting_awaited)
+    if isgeneratorfunction(function):
+
+        def noting_items(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            _note(kwargs, model)
+            return (yield from function(*args, **kwargs))
+
+        return wraps(function)(noting_items)
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        _note(kwargs, model)
+        return function(*args, **kwargs)
+
+    return wraps(function)(noting)
+
+
+def _note(request: Any, model: str) -> None:
+    operation = current_operation()
+    named = request.get(model) if isinstance(request, dict) else None
+    if operation is not None and isinstance(named, str):
+        operation.model = named

@@ -1,0 +1,138 @@
+"""What is tracked of each SDK: the methods that call the provider, wherever they are defined."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["SDKS", "Sdk", "Target"]
+
+
+class Target(NamedTuple):
+    """A function of a module, or a method of a class in it: `Completions.create`.
+
+    `operation` is what its calls are recorded as. `model` is the keyword that names the model.
+    """
+
+    module: str
+    path: str
+    operation: str
+    model: str = "model"
+
+
+class Sdk(NamedTuple):
+    """An SDK by the name of its distribution."""
+
+    service: str
+    targets: tuple[Target, ...]
+
+
+def _methods(module: str, operation: str, *paths: str, model: str = "model") -> tuple[Target, ...]:
+    """Name methods of a module; their operation is `operation` and the method's own name."""
+    return tuple(
+        Target(module, path, f"{operation}.{path.rpartition('.')[2]}", model) for path in paths
+    )
+
+
+def _both(*paths: str) -> tuple[str, ...]:
+    """Name the methods of the synchronous and of the asynchronous class."""
+    return tuple(f"{prefix}{path}" for path in paths for prefix in ("", "Async"))
+
+
+_OPENAI = (
+    *_methods(
+        "openai.resources.chat.completions.completions",
+        "chat.completions",
+        *_both("Completions.create", "Completions.parse"),
+    ),
+    *_methods(
+        "openai.resources.responses.responses",
+        "responses",
+        *_both("Responses.create", "Responses.parse"),
+    ),
+    *_methods("openai.resources.completions", "completions", *_both("Completions.create")),
+    *_methods("openai.resources.embeddings", "embeddings", *_both("Embeddings.create")),
+    *_methods("openai.resources.images", "images", *_both("Images.generate", "Images.edit")),
+    *_methods(
+        "openai.resources.audio.transcriptions",
+        "audio.transcriptions",
+        *_both("Transcriptions.create"),
+    ),
+)
+_MESSAGES = _both("Messages.create", "Messages.parse", "Messages.stream")
+_ANTHROPIC = (
+    *_methods("anthropic.resources.messages.messages", "messages", *_MESSAGES),
+    *_methods("anthropic.resources.beta.messages.messages", "beta.messages", *_MESSAGES),
+)
+_GOOGLE = _methods(
+    "google.genai.models",
+    "models",
+    *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
+)
+_MISTRAL = (
+    *_methods(
+        "mistralai.client.chat",
+        "chat",
+        *(f"Chat.{name}" for name in ("complete", "complete_async", "stream", "stream_async")),
+    ),
+    *_methods(
+        "mistralai.client.embeddings", "embeddings", "Embeddings.create", "Embeddings.create_async"
+    ),
+    *_methods(
+        "mistralai.client.fim",
+        "fim",
+        *(f"Fim.{name}" for name in ("complete", "complete_async", "stream", "stream_async")),
+    ),
+)
+_COHERE = tuple(
+    Target("cohere.v2.client", f"{prefix}V2Client.{name}", name)
+    for name in ("chat", "chat_stream", "embed", "rerank")
+    for prefix in ("", "Async")
+)
+_OLLAMA = tuple(
+    Target(module, f"{prefix}{name}", name)
+    for name in ("chat", "generate", "embed", "embeddings")
+    for module, prefix in (
+        ("ollama._client", "Client."),
+        ("ollama._client", "AsyncClient."),
+        ("ollama", ""),
+    )
+)
+_BEDROCK = (Target("botocore.client", "BaseClient._make_api_call", "converse", "modelId"),)
+# the package's own names: what the functions call of each other stands in its modules
+_LITELLM = tuple(
+    Target("litellm", f"{prefix}{name}", name)
+    for name in ("completion", "text_completion", "embedding", "responses", "rerank")
+    for prefix in ("", "a")
+)
+_GROQ = (
+    *_methods("groq.resources.chat.completions", "chat.completions", *_both("Completions.create")),
+    *_methods("groq.resources.embeddings", "embeddings", *_both("Embeddings.create")),
+    *_methods(
+        "groq.resources.audio.transcriptions",
+        "audio.transcriptions",
+        *_both("Transcriptions.create"),
+    ),
+)
+_DASHSCOPE = (
+    *_methods("dashscope.aigc.generation", "generation", "Generation.call", "AioGeneration.call"),
+    *_methods(
+        "dashscope.aigc.multimodal_conversation",
+        "multimodal_conversation",
+        "MultiModalConversation.call",
+        "AioMultiModalConversation.call",
+    ),
+    *_methods("dashscope.embeddings.text_embedding", "text_embedding", "TextEmbedding.call"),
+)
+
+SDKS: dict[str, Sdk] = {
+    "openai": Sdk("openai", _OPENAI),
+    "anthropic": Sdk("anthropic", _ANTHROPIC),
+    "google-genai": Sdk("google", _GOOGLE),
+    "mistralai": Sdk("mistral", _MISTRAL),
+    "cohere": Sdk("cohere", _COHERE),
+    "ollama": Sdk("ollama", _OLLAMA),
+    "boto3": Sdk("bedrock", _BEDROCK),
+    "litellm": Sdk("litellm", _LITELLM),
+    "groq": Sdk("groq", _GROQ),
+    "dashscope": Sdk("dashscope", _DASHSCOPE),
+}
