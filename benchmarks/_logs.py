@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,7 @@ class _Segments:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO | None = None
         self._day = self._number = self._size = 0
+        self._written_ns = 0
 
     def write(self, at_ns: int, line: bytes) -> None:
         day = at_ns // DAY_NS
@@ -138,10 +140,13 @@ class _Segments:
         assert self._file is not None
         self._file.write(line)
         self._size += len(line)
+        self._written_ns = at_ns
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+            # as if it had been written then: readers pass over what is too old to matter
+            os.utime(self._file.name, ns=(self._written_ns, self._written_ns))
 
     def _open(self, day: int) -> None:
         self.close()

@@ -74,8 +74,9 @@ def _ours(facts: Facts) -> dict[str, Callable[[], Answer]]:
     log = UsageLog(facts.log_dir)
 
     def one_session(session_id: str) -> Answer:
-        operations, stats = log.operations(session_id), log.stats(session_id)
-        assert stats.operation_count == len(operations)
+        report = log.report(session_id)
+        stats = report.stats
+        assert stats.operation_count == len(report.operations)
         return {session_id: (_finished(stats), stats.total_tokens)}
 
     def latest() -> Answer:

@@ -10,8 +10,8 @@ from instrument.pricing import Key, Pricing, Rates
 __all__ = ["cost_of", "saving_of"]
 
 _LONG_LIVED = (
-    "least(coalesce(cache_write_tokens, 0),"
-    " coalesce(try_cast(metadata->>'cache_write_1h_tokens' as bigint), 0))"
+    "(case when cache_write_tokens > 0 then least(cache_write_tokens,"
+    " coalesce(try_cast(metadata->>'cache_write_1h_tokens' as bigint), 0)) else 0 end)"
 )
 _READ, _WRITTEN = "coalesce(cache_read_tokens, 0)", "coalesce(cache_write_tokens, 0)"
 _THOUGHT = "coalesce(reasoning_tokens, 0)"
@@ -78,9 +78,7 @@ def _between(hour: str, begin: time, end: time) -> str:
 def _cost(rates: Rates) -> str:
     parts = [
         _times(f"coalesce(input_tokens, 0) - {_READ} - {_WRITTEN}", rates.input),
-        _times(_READ, rates.cache_read, rates.input),
-        _times(f"{_WRITTEN} - {_LONG_LIVED}", rates.cache_write, rates.input),
-        _times(_LONG_LIVED, rates.cache_write_1h, rates.cache_write, rates.input),
+        *_cached(rates),
         _times(f"coalesce(output_tokens, 0) - {_THOUGHT}", rates.output),
         _times(_THOUGHT, rates.reasoning, rates.output),
         _number(rates.request or 0.0),
@@ -93,12 +91,19 @@ def _cost(rates: Rates) -> str:
 def _saving(rates: Rates) -> str:
     if rates.input is None:
         return "0e0"
-    paid = [
-        _times(_READ, rates.cache_read, rates.input),
+    paid = " + ".join(_cached(rates))
+    return f"(({_READ} + {_WRITTEN}) * {_number(rates.input)} - ({paid}))"
+
+
+def _cached(rates: Rates) -> list[str]:
+    read = _times(_READ, rates.cache_read, rates.input)
+    if rates.cache_write_1h is None:
+        return [read, _times(_WRITTEN, rates.cache_write, rates.input)]
+    return [
+        read,
         _times(f"{_WRITTEN} - {_LONG_LIVED}", rates.cache_write, rates.input),
-        _times(_LONG_LIVED, rates.cache_write_1h, rates.cache_write, rates.input),
+        _times(_LONG_LIVED, rates.cache_write_1h),
     ]
-    return f"(({_READ} + {_WRITTEN}) * {_number(rates.input)} - ({' + '.join(paid)}))"
 
 
 def _times(count: str, *rates: float | None) -> str:

@@ -87,6 +87,15 @@ class Reading:
     def running(self) -> list[Operation]:
         """Return the operations that have begun and whose process lives, in start order."""
         begun = (line for line in scan(self.sources, self.skipped, [b'"begin"']) if _begins(line))
+        return self._running(begun)
+
+    def running_among(self, wanted: Wanted) -> list[Operation]:
+        """Return those among the operations that the passes so far have met."""
+        return [
+            each for each in self._running(self._begun.left()) if wanted.takes(each, each.timestamp)
+        ]
+
+    def _running(self, begun: Iterable[Line]) -> list[Operation]:
         alive = {line.head.operation_id or "": line for line in living(begun)}
         first = min((line.moment for line in alive.values()), default=None)
         since = [each for each in self.sources if each.reaches(first)]

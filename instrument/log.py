@@ -377,8 +377,7 @@ def _report(reading: Reading, session_id: str, asked: Wanted) -> SessionReport:
         session_id, finished, _facts(reading, session_id, finished), reading.pricing.saved
     )
     sessions = {session_id, *(each.session_id for each in finished)}
-    in_session = replace(asked, sessions=frozenset(sessions))
-    running = [each for each in reading.running() if in_session.takes(each, each.timestamp)]
+    running = reading.running_among(replace(asked, sessions=frozenset(sessions)))
     return SessionReport(stats, finished + running)
 
 
