@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from instrument.operation import Operation, SessionStats
 
 START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 SESSION = "session_1795512600_0a1b2c3d"
+OTHER = "session_1795512599_ffffffff"
 
 
 def operation(number: int, start: float, seconds: float, **given: Any) -> Operation:
@@ -109,3 +113,22 @@ STATS = SessionStats(
     models=("claude-sonnet-4-5", "gemini-2.5-pro", "gpt-5-mini", "text-embedding-3-small"),
     errors={"RateLimitError": 1},
 )
+
+
+def write_sample(log_dir: Path) -> Path:
+    """Write a log that holds the sample session, and an older one of a single operation."""
+    older = msgspec.structs.replace(
+        operation(99, -60, 1), session_id=OTHER, session_name="before", operation_id="9" * 16
+    )
+    finished = [one for one in OPERATIONS if one.outcome != "running"]
+    lines = [msgspec.json.encode(_line(one)) for one in (older, *finished)]
+    journal = log_dir / "journal"
+    journal.mkdir(parents=True)
+    (journal / "2026-11-24-host-0001.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    return log_dir
+
+
+def _line(one: Operation) -> dict[str, object]:
+    fields = {name: value for name, value in msgspec.structs.asdict(one).items() if value != {}}
+    known = {name: value for name, value in fields.items() if value is not None and name != "v"}
+    return known | {"timestamp": one.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "metadata": {}}

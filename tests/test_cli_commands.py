@@ -5,40 +5,30 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
+import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
-from cli_sample import OPERATIONS, SESSION, START, operation
+from cli_sample import OPERATIONS, OTHER, SESSION, START, write_sample
+from log_writing import at, write
+from log_writing import operation as logged
 
 from instrument.cli.shell import run
+from instrument.log import UsageLog
 from instrument.operation import Operation, SessionStats
 
 GOLDEN = Path(__file__).parent / "golden"
-OTHER = "session_1795512599_ffffffff"
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """A log directory that holds the sample session, and an older one."""
-    older = msgspec.structs.replace(
-        operation(99, -60, 1), session_id=OTHER, session_name="before", operation_id="9" * 16
-    )
-    finished = [one for one in OPERATIONS if one.outcome != "running"]
-    lines = [msgspec.json.encode(_line(one)) for one in (older, *finished)]
-    journal = tmp_path / "log" / "journal"
-    journal.mkdir(parents=True)
-    (journal / "2026-11-24-host-0001.jsonl").write_bytes(b"\n".join([*lines, b""]))
-    return tmp_path / "log"
-
-
-def _line(one: Operation) -> dict[str, object]:
-    fields = {name: value for name, value in msgspec.structs.asdict(one).items() if value != {}}
-    known = {name: value for name, value in fields.items() if value is not None and name != "v"}
-    return known | {"timestamp": one.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "metadata": {}}
+    return write_sample(tmp_path / "log")
 
 
 def command(log: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -182,6 +172,7 @@ def test_a_command_that_fails_ends_without_a_traceback(failure: str, code: int, 
     program = f"""
 import signal, sys, types, click
 from instrument.cli import shell
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs this may ignore it
 broken = types.ModuleType("instrument.cli.broken")
 broken.command = click.Command("broken", callback=lambda: {failure})
 sys.modules["instrument.cli.broken"] = broken
@@ -278,3 +269,32 @@ def test_the_package_itself_loads_neither_click_nor_rich() -> None:
 def test_the_sample_spans_what_its_statistics_say() -> None:
     ends = [one.timestamp + timedelta(seconds=one.duration_seconds) for one in OPERATIONS]
     assert (max(ends) - START).total_seconds() == pytest.approx(1.82)
+
+
+def test_the_latest_sessions_are_found_in_whatever_order_lines_stand(tmp_path: Path) -> None:
+    numbers = list(range(3_000))
+    random.Random(7).shuffle(numbers)
+    forms = (at, lambda number: at(number).replace("Z", "+00:00"))
+    lines = [
+        logged(number, session_id=f"s{number % 97}", timestamp=forms[number % 2](number))
+        for number in numbers
+    ]
+    write(tmp_path, *lines[:1_500], name="2026-11-20-host-0001.jsonl")
+    write(tmp_path, *lines[1_500:], name="2026-11-20-host-0002.jsonl")
+    log = UsageLog(tmp_path)
+    assert [log.find_sessions(limit=limit) for limit in (1, 5)] == [
+        log.find_sessions()[:limit] for limit in (1, 5)
+    ]
+
+
+def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:
+    endless = "select count(*) from range(100_000_000) a, range(100_000) b where a.range > b.range"
+    with subprocess.Popen(
+        [sys.executable, "-m", "instrument", "sql", endless, "--dir", str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 130

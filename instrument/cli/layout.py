@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
 
 from instrument.cli.words import clean
@@ -150,7 +150,7 @@ def definition(term: str, value: Text | str, view: View, indent: int = 16) -> li
     text = value if isinstance(value, Text) else Text(value)
     if cell_len(text.plain) <= view.width - indent:
         return [Text.assemble((f"{term:<{indent}}", "dim"), text)]
-    parts = textwrap.wrap(text.plain, max(20, view.width - indent), break_on_hyphens=False)
+    parts = _folded(text.plain, max(20, view.width - indent), 0, view)
     heads = [f"{term:<{indent}}", *[" " * indent] * (len(parts) - 1)]
     return [
         Text.assemble((head, "dim"), (part, text.style))
@@ -161,7 +161,28 @@ def definition(term: str, value: Text | str, view: View, indent: int = 16) -> li
 def wrapped(plain: str, style: str, view: View, *, indent: int = 0, most: int = 0) -> list[Text]:
     """Wrap a sentence; with `most`, in that many lines at most, the cut being marked."""
     room = max(10, view.width - indent)
-    lines = textwrap.wrap(
+    lines = _folded(plain, room, most, view)
+    return [Text.assemble(" " * indent, (line, style)) for line in lines]
+
+
+def _folded(plain: str, room: int, most: int, view: View) -> list[str]:
+    if cell_len(plain) > len(plain):
+        return _folded_by_cells(plain, room, most, view)
+    return textwrap.wrap(
         plain, room, max_lines=most or None, placeholder=view.ellipsis, break_on_hyphens=False
     )
-    return [Text.assemble(" " * indent, (line, style)) for line in lines]
+
+
+def _folded_by_cells(plain: str, room: int, most: int, view: View) -> list[str]:
+    """Do what `textwrap` does for letters that take two cells each."""
+    lines = [""]
+    for word in plain.split():
+        joined = f"{lines[-1]} {word}".lstrip()
+        if cell_len(joined) <= room:
+            lines[-1] = joined
+        else:
+            lines += chop_cells(word, room)
+    lines = [line for line in lines if line]
+    if most and len(lines) > most:
+        lines[most - 1 :] = [clip(Text(" ".join(lines[most - 1 : most + 1])), room, view).plain]
+    return lines
