@@ -26,19 +26,23 @@ _OF_DAY = {
 }
 
 
-def summed(reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo) -> list[SummaryRow]:
-    """Sum the whole log by the keys `by`, and return the groups in their order.
+def summed(
+    reading: Reading, groupings: Sequence[Sequence[str]], wanted: Wanted, zone: tzinfo
+) -> list[list[SummaryRow]]:
+    """Sum the whole log once for each of several lists of keys; groups are in their order.
 
     A response that several operations of a session report is charged once.
     """
     where, params = condition(wanted)
     with database(reading, wanted.since, extra=False) as connection:
-        days = _days(connection, by, zone)
         billed = _FIRST_OF_ITS_RESPONSE if has_repeats(connection) else "true"
         saved = saving_of(reading.pricing, keys_of(connection))
-        query = _query(by, where, billed, days, saved)
-        rows = connection.execute(query, params).fetchall()
-    return sorted((_row(by, values) for values in rows), key=lambda row: in_order(by, row))
+        results = []
+        for by in groupings:
+            query = _query(by, where, billed, _days(connection, by, zone), saved)
+            rows = [_row(by, row) for row in connection.execute(query, params).fetchall()]
+            results.append(sorted(rows, key=lambda row: in_order(by, row)))
+    return results
 
 
 def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:

@@ -241,9 +241,18 @@ class UsageLog:
         if session is not None:
             operations = self.operations(session, children=True, **filters)
             return summed_in_session(operations, keys, zone, self.pricing)
-        from instrument._summary import summed  # it loads duckdb
+        return self._summed((keys,), asked, zone)[0]
 
-        return self._ask(lambda reading: summed(reading, keys, asked, zone))
+    def overview(
+        self, by: str | Iterable[str], *, zone: tzinfo = UTC, **filters: Unpack[Filters]
+    ) -> tuple[SummaryRow | None, list[SummaryRow]]:
+        """Return the sum of all operations, and `summary(by)`, from one reading.
+
+        The sum is `None` where there are no operations. Raises as `summary` does.
+        """
+        groups, asked = grouping(by), wanted(**filters)
+        total, rows = self._summed(((), groups), asked, zone)
+        return next(iter(total), None), rows
 
     def sql(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None
@@ -320,6 +329,13 @@ class UsageLog:
                     f"{source.path} is of format {operation.v}, and this version reads up to"
                     f" {FORMAT}: pip install -U instrument-kit"
                 )
+
+    def _summed(
+        self, groupings: Sequence[Sequence[str]], asked: Wanted, zone: tzinfo
+    ) -> list[list[SummaryRow]]:
+        from instrument._summary import summed  # it loads duckdb
+
+        return self._ask(lambda reading: summed(reading, groupings, asked, zone))
 
     def _selected(self, asked: Wanted) -> DuckDBPyRelation:
         from instrument._select import selected  # it loads duckdb

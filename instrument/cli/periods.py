@@ -24,12 +24,11 @@ def period_command(name: str, period: str) -> click.Command:
         log: UsageLog, output: Output, by: tuple[str, ...], filters: dict[str, Any]
     ) -> None:
         keys = (period, *(key for key in by if key != period))
-        rows = log.summary(keys, zone=output.zone, **filters)
+        total, rows = log.overview(keys, zone=output.zone, **filters)
         if output.as_json:
             output.json_lines(rows)
         elif rows:
-            total = log.summary((), **filters)
-            output.lines(render_groups(rows, keys, output.view, plot=True, total=total[0]))
+            output.lines(render_groups(rows, keys, output.view, plot=True, total=total))
         else:
             output.nothing("no operations in the log that fit")
 

@@ -77,7 +77,7 @@ def _asked(
         finished = [each for each in report.operations if each.outcome != "running"]
         groups = summed_in_session(finished, by, output.zone, log.pricing)
         return report.stats, most_first(groups, by)
-    everything = log.summary((), **filters)
-    if not everything:
+    everything, groups = log.overview(by, zone=output.zone, **filters)
+    if everything is None:
         raise NoOperationsError("no operations in the log that fit")
-    return everything[0], most_first(log.summary(by, zone=output.zone, **filters), by)
+    return everything, most_first(groups, by)
