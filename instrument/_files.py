@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,8 @@ __all__ = [
     "make_private_directory",
     "open_locked",
     "open_private",
+    "open_regular",
+    "read_regular",
     "size_of",
     "write",
 ]
@@ -40,6 +43,8 @@ IS_SUPPORTED = fcntl is not None
 
 # A longer write would keep the other threads waiting.
 _SHORT_BYTES = 64 * 1024
+_LOOKS_AT_TAIL = 5
+_LOOK_AGAIN_SECONDS = 0.0005
 
 
 class OpenFile(Struct, frozen=True):
@@ -69,16 +74,36 @@ def make_private_directory(path: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file, made if it is missing, that this user can read and write whatever the umask."""
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Open a file, made if it is missing, that this user can read and write whatever the umask.
+
+    Raises `OSError` for what is no regular file.
+    """
+    descriptor = open_regular(path, flags | os.O_CREAT)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISREG(mode) and mode & 0o600 != 0o600:
+        if os.fstat(descriptor).st_mode & 0o600 != 0o600:
             os.fchmod(descriptor, 0o600)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a file without waiting; raise `OSError` for what is no regular file, as a FIFO."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_regular(path: Path) -> bytes:
+    """Return what a file holds, in the same way."""
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        return file.read()
 
 
 def lock(descriptor: int, *, exclusive: bool) -> None:
@@ -110,11 +135,9 @@ def open_locked(path: Path, *, exclusive: bool) -> OpenFile:
 
 
 def _open_once(path: Path, *, exclusive: bool) -> OpenFile:
-    descriptor = _moved_up(open_private(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK))
+    descriptor = _moved_up(open_private(path, os.O_RDWR | os.O_APPEND))
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
         lock(descriptor, exclusive=exclusive)
     except BaseException:
         os.close(descriptor)
@@ -220,9 +243,31 @@ def size_of(file: OpenFile) -> int:
     return os.fstat(file.descriptor).st_size
 
 
-def ends_whole(descriptor: int, size: int) -> bool:
-    """Tell whether a file of this size ends in a newline, or is empty."""
-    return size == 0 or os.pread(descriptor, 1, size - 1) in (b"\n", b"")
+def ends_whole(file: OpenFile) -> bool:
+    """Tell whether the file ends in a newline, or is empty, or is just being written to.
+
+    A line that another process is writing shows in pieces, so that a torn one is one that stays.
+    """
+    size = size_of(file)
+    for _ in range(_LOOKS_AT_TAIL):
+        if size == 0 or os.pread(file.descriptor, 1, size - 1) in (b"\n", b""):
+            return True
+        _await_writers(file)
+        before, size = size, size_of(file)
+        if size != before:
+            return True
+    return False
+
+
+def _await_writers(file: OpenFile) -> None:
+    """Wait until a write that is under way has ended, which may have lost the processor."""
+    try:
+        # takes the inode's lock, as a write does, and lasts no longer than ours is going to
+        os.utime(file.descriptor)
+    except OSError as error:
+        if belongs_to_program(error):
+            raise
+    time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _is_directory(path: Path) -> bool:

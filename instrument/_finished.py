@@ -53,6 +53,7 @@ def put_reading(
     line.provider = reading.provider
     line.kind = reading.kind
     line.response_id = reading.response_id
+    line.attempt = reading.attempt
     if reading.model is not None:
         line.model = reading.model
     if reading.details is not None:
@@ -88,6 +89,8 @@ def put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None
     line.outcome = None if verdict.outcome == "error" else verdict.outcome
     line.error_type = verdict.error_type
     line.error_message = active.clean_message(verdict.error_message)
+    if verdict.attempt is not None:
+        line.attempt = verdict.attempt
 
 
 def put_details(line: OperationLine, details: dict[str, Any], active: Recorder) -> None:

@@ -74,6 +74,7 @@ def reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
         error_message=reading.error_message,
         source=reading.source,
         details=reading.details,
+        attempt=reading.attempt,
     )
 
 

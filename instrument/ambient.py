@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from instrument._files import lock, make_private_directory, open_private
+from instrument._files import lock, make_private_directory, open_private, read_regular
 from instrument._guard import belongs_to_program
 from instrument.carrier import is_session_id
 from instrument.context import SessionIdentity
@@ -123,7 +123,7 @@ class AmbientSession:
     def _living(self) -> Stored | None:
         """Return what is stored, unless it is invalid or its time is over."""
         try:
-            stored = msgspec.json.decode(self._path.read_bytes(), type=Stored, strict=False)
+            stored = msgspec.json.decode(read_regular(self._path), type=Stored, strict=False)
         except (msgspec.MsgspecError, ValueError, OSError) as error:
             if belongs_to_program(error):
                 raise

@@ -1,7 +1,9 @@
 """What is current: the innermost session and the operation that is running.
 
 One context variable holds both, so that they can never disagree. Its value is a `Scope`: an entered
-session, or a running operation (a subclass, in `recorder`). `None` is outside of everything.
+session, or a running operation (a subclass, in `running`). `None` is outside of everything. It is
+reached through this module, as `context.scope`, because something else stands in its place while
+the garbage collector runs (`_collector`).
 """
 
 from __future__ import annotations

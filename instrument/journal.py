@@ -186,7 +186,7 @@ class Journal:
         elif found.st_size >= SEGMENT_BYTES or not segment.path.name.startswith(self._today()):
             self._open(now_ns)
         else:
-            self._torn = self._torn or not ends_whole(segment.descriptor, found.st_size)
+            self._torn = self._torn or not ends_whole(segment)
 
     def _open(self, now_ns: int) -> OpenFile | None:
         if now_ns < self._retry_at_ns:
@@ -213,7 +213,7 @@ class Journal:
             path = self._directory / f"{day}-{_host()}-{number:04d}.jsonl"
             segment = _open_shared(path)
             if segment is not None:
-                self._torn = not ends_whole(segment.descriptor, size_of(segment))
+                self._torn = not ends_whole(segment)
                 return segment
             number += 1
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
+from instrument import context
 from instrument._clean import jsonable, plain_text, shown_error
 from instrument._clock import format_timestamp, new_id
 from instrument._config import _path
@@ -20,7 +21,7 @@ from instrument._counts import impossible
 from instrument._guard import belongs_to_program
 from instrument._stats import SessionFacts, session_stats, total_tokens
 from instrument.carrier import from_environment
-from instrument.context import Scope, SessionIdentity, enclosing, scope
+from instrument.context import Scope, SessionIdentity, enclosing
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.log import UsageLog
 from instrument.operation import Operation, OperationLine, SessionStats
@@ -90,7 +91,7 @@ class UsageLogger:
         """The id of the session that a call of `log_usage` would log into now."""
         if self._given_id is not None:
             return self._given_id
-        around = scope.get()
+        around = context.scope.get()
         if around is None or around.session is NO_SESSION:
             around = self._recorder().peek()
         return around.session.id
@@ -112,7 +113,7 @@ class UsageLogger:
         """
         try:
             active = self._recorder()
-            if not active.enabled or isinstance(scope.get(), Muted):
+            if not active.enabled or isinstance(context.scope.get(), Muted):
                 return
             now_ns = perf_counter_ns()
             line = _line(active, self.service, operation, tokens, duration, metadata)
@@ -173,7 +174,7 @@ class UsageLogger:
 
     def _inside(self, active: Recorder, now_ns: int) -> Scope:
         """Return the session, and the operation in it, that what is logged belongs to."""
-        around = scope.get()
+        around = context.scope.get()
         if self._given_id is not None:
             return _joined(self._given_id, around or _handed_on())
         return active.outermost(now_ns) if around is None else around

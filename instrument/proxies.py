@@ -21,10 +21,17 @@ import wrapt
 from instrument import context
 from instrument.context import leave
 from instrument.running import RunningOperation, Site
-from instrument.usage import stream_for
+from instrument.usage import StreamClass, reader_for, stream_for
 from instrument.wrappers import tapped
 
-__all__ = ["TrackedCallable", "follow_iterator", "follow_manager", "follow_stream"]
+__all__ = [
+    "TrackedCallable",
+    "follow_either",
+    "follow_held",
+    "follow_iterator",
+    "follow_manager",
+    "follow_stream",
+]
 
 
 class Followed(wrapt.AutoObjectProxy[Any]):
@@ -71,7 +78,10 @@ class Followed(wrapt.AutoObjectProxy[Any]):
 
 
 class FollowedManager(Followed):
-    """Around a stream manager: the operation runs from entering it to leaving it."""
+    """Around a stream manager: the operation runs from entering it to leaving it.
+
+    What some give is no stream but a response, whose body is read or not when it is left.
+    """
 
     def __init__(
         self,
@@ -82,13 +92,14 @@ class FollowedManager(Followed):
     ) -> None:
         super().__init__(wrapped, operation, again)
         self._self_enter = enter
+        self._self_response: Any = None
 
     def __enter__(self) -> Any:
         operation = self._self_operation
         operation.start(context.scope.get())
         try:
             context.scope.set(operation)
-            return self._self_enter(operation, self.__wrapped__.__enter__())
+            return self._self_entered(self.__wrapped__.__enter__())
         except BaseException as error:
             operation.raised(error)
             raise
@@ -100,12 +111,37 @@ class FollowedManager(Followed):
         operation.start(context.scope.get())
         try:
             context.scope.set(operation)
-            return self._self_enter(operation, await self.__wrapped__.__aenter__())
+            return self._self_entered(await self.__wrapped__.__aenter__())
         except BaseException as error:
             operation.raised(error)
             raise
         finally:
             leave(operation)
+
+    def __exit__(self, *exception: Any) -> Any:
+        try:
+            return self.__wrapped__.__exit__(*exception)
+        finally:
+            self._self_left(exception)
+
+    async def __aexit__(self, *exception: Any) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(*exception)
+        finally:
+            self._self_left(exception)
+
+    def _self_entered(self, given: Any) -> Any:
+        followed = self._self_enter(self._self_operation, given)
+        if followed is given:
+            self._self_response = given
+        return followed
+
+    def _self_left(self, exception: tuple[Any, ...]) -> None:
+        operation, response = self._self_operation, self._self_response
+        if response is None or exception[0] is not None:
+            operation.left_early()
+        else:
+            operation.returned(response, reader_for(type(response)))
 
 
 class ReadThroughTap(Followed):
@@ -138,15 +174,36 @@ class FollowedAsyncIterator(ReadThroughTap):
         return await anext(self._self_tap)
 
 
-def follow_stream(
-    operation: RunningOperation, stream: Any, *, attribute: str, is_async: bool
-) -> Any:
+class FollowedEither(ReadThroughTap):
+    """The same for whichever of the two the program uses."""
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._self_tap[0])
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await anext(self._self_tap[1])
+
+
+def follow_stream(operation: RunningOperation, stream: Any, *, of: StreamClass) -> Any:
     """Return a proxy of an SDK's stream, tapped where every way of reading it passes."""
-    iterator = getattr(stream, attribute)
-    setattr(stream, attribute, tapped(operation, iterator, is_async=is_async))
-    return Followed(
-        stream, operation, partial(follow_stream, attribute=attribute, is_async=is_async)
-    )
+    _tap(operation, stream, of, None)
+    return Followed(stream, operation, partial(follow_stream, of=of))
+
+
+def follow_held(operation: RunningOperation, holder: Any, stream: Any, of: StreamClass) -> Any:
+    """Return `holder` as it is: the stream in it stays the same object, tapped.
+
+    Without a proxy, the stream itself tells when it is closed.
+    """
+    _tap(operation, stream, of, holder)
+    stream.close = _ending(stream.close, operation)
+    return holder
 
 
 def follow_manager(operation: RunningOperation, manager: Any, *, is_async: bool) -> Any:
@@ -163,11 +220,24 @@ def follow_iterator(operation: RunningOperation, iterator: Any, *, is_async: boo
     return proxy(iterator, operation, partial(follow_iterator, is_async=is_async), tap)
 
 
+def follow_either(operation: RunningOperation, stream: Any) -> Any:
+    """Return a proxy of a stream that is an iterator and an asynchronous one, whichever is used."""
+    taps = tapped(operation, stream, is_async=False), tapped(operation, stream, is_async=True)
+    return FollowedEither(stream, operation, follow_either, taps)
+
+
+def _tap(operation: RunningOperation, stream: Any, of: StreamClass, opening: Any) -> None:
+    attribute: Any = of.iterator
+    iterator = getattr(stream, attribute)
+    tap = tapped(operation, iterator, is_async=of.is_async, opening=opening, is_last=of.is_last)
+    setattr(stream, attribute, tap)
+
+
 def _follow_entered(operation: RunningOperation, stream: Any) -> Any:
     found = stream_for(type(stream))
     if found is None or found.iterator is None:
         return stream
-    return follow_stream(operation, stream, attribute=found.iterator, is_async=found.is_async)
+    return follow_stream(operation, stream, of=found)
 
 
 def _ending(close: Callable[..., Any], operation: RunningOperation) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from instrument import _config
+from instrument import _collector, _config, context
 from instrument._clean import (
     encode_anyway,
     encode_lines,
@@ -34,7 +34,7 @@ from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
 from instrument.carrier import from_environment
-from instrument.context import Scope, SessionIdentity, scope
+from instrument.context import Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
 from instrument.run_lock import RunLock
@@ -74,7 +74,7 @@ class Muted(Scope, eq=False):
 
     @classmethod
     def here(cls) -> Muted:
-        around = scope.get()
+        around = context.scope.get()
         return cls(NO_SESSION if around is None else around.session, around)
 
 
@@ -139,9 +139,9 @@ class Recorder:
 
     def call(self, what: str, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Return what the user's callback returns, or `FAILED`; calls in it are not tracked."""
-        before = scope.get()
+        before = context.scope.get()
         try:
-            scope.set(Muted.here())
+            context.scope.set(Muted.here())
             return callback(*arguments)
         except Exception as error:  # the callback's failure must not become its caller's
             if belongs_to_program(error, in_callback=True):
@@ -149,7 +149,7 @@ class Recorder:
             self.warn(what, f"{what} raised {error!r}; it is left out of the record")
             return FAILED
         finally:
-            scope.set(before)
+            context.scope.set(before)
 
     def clean_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """Return what of `metadata` is recorded: redacted, and such that JSON can hold it."""
@@ -211,7 +211,9 @@ class Recorder:
         return self._ambient_scope
 
     def _report(self, what: str, where: str) -> None:
-        self.warn(f"{what} {self.settings.log_dir}", f"cannot write to {where}: {what}; {_CURE}")
+        self.warn(
+            f"writing to {self.settings.log_dir}", f"cannot write to {where}: {what}; {_CURE}"
+        )
 
     def _grown(self, size: int) -> None:
         log_dir = self.settings.log_dir
@@ -243,7 +245,7 @@ def recorder() -> Recorder:
 
 def current() -> Scope:
     """Return what is current; outside of everything what `peek` gives."""
-    found = scope.get()
+    found = context.scope.get()
     return recorder().peek() if found is None or found.session is NO_SESSION else found
 
 
@@ -264,15 +266,15 @@ def warn_once(once: str, message: str) -> None:
     if once in _warned or sys.is_finalizing():
         return
     _warned.add(once)
-    before = scope.get()
+    before = context.scope.get()
     try:
-        scope.set(Muted.here())
+        context.scope.set(Muted.here())
         warnings.warn(message, InstrumentWarning, stacklevel=3)
     except Exception as error:  # -W error, or a showwarning of the program that fails
         if belongs_to_program(error, in_callback=True):
             raise
     finally:
-        scope.set(before)
+        context.scope.set(before)
 
 
 def lost_count() -> int:
@@ -302,6 +304,7 @@ def _activate() -> Recorder:
         # a fork before this left the processes with one series of ids
         reseed()
         os.register_at_fork(after_in_child=_forget_in_child)
+        _collector.watch()
         atexit.register(_release_at_exit)
     _recorder = made = Recorder(_config.settings())
     for complaint in made.settings.complaints:
@@ -323,6 +326,7 @@ def _release_at_exit() -> None:
 def _forget_in_child() -> None:
     global _lost
     _lost = 0
+    _collector.forget_other_threads()
     reseed()
     for each in list(_living):
         each.forget()

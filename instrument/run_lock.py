@@ -18,6 +18,7 @@ from instrument._files import (
     lock,
     make_private_directory,
     open_locked,
+    open_regular,
 )
 from instrument._guard import belongs_to_program
 
@@ -80,7 +81,7 @@ class RunLock:
 def is_alive(log_dir: Path, run: str) -> bool:
     """Tell whether the process that holds `run/<run>.lock` lives. Takes no lock that it keeps."""
     try:
-        descriptor = os.open(log_dir / "run" / f"{run}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(log_dir / "run" / f"{run}.lock", os.O_RDONLY)
     except (OSError, ValueError) as error:
         if belongs_to_program(error):
             raise

@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
+from instrument import context
 from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp, new_id
 from instrument._counts import plus
@@ -28,9 +29,10 @@ from instrument._said import (
     reconciled,
     truth,
 )
-from instrument.context import Scope, scope
+from instrument.context import Scope
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
 from instrument.recorder import FAILED, Muted, recorder, swallow
+from instrument.usage.failures import NO_OUTCOME, Outcome, outcome_of
 from instrument.usage.reading import Reader, Reading
 
 __all__ = ["RunningOperation", "Site", "begin", "current_operation"]
@@ -183,10 +185,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following.latest = chunk
         if following.first_chunk_ns is None:
             following.first_chunk_ns = perf_counter_ns()
-        try:
-            following.merge.add(chunk)
-        except Exception as error:  # a chunk that cannot be looked at must not cost the record
-            self.recorder.not_read(error, kind_name(type(chunk)))
+        self._merge(following, chunk)
+
+    def opened(self, opening: Any) -> None:
+        """Take into account what a followed result says before its first chunk."""
+        if self.following is not None:
+            self._merge(self.following, opening)
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
@@ -201,6 +205,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
             reading = self._merged(following)
             if self.site.asks and not following.is_tap:
                 reading = self._asked(value[0] if value else reading or Reading(), reading)
+            if reading is not None and reading.hint is not None and self.given is None:
+                self.recorder.warn("a stream without usage", reading.hint)
             self._end(now_ns, reading, following.latest)
         except Exception as error:
             swallow(error)
@@ -238,6 +244,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
         except Exception as error:
             swallow(error)
 
+    def _merge(self, following: Following, chunk: Any) -> None:
+        try:
+            following.merge.add(chunk)
+        except Exception as error:  # a chunk that cannot be looked at must not cost the record
+            self.recorder.not_read(error, kind_name(type(chunk)))
+
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
             return read(result)
@@ -271,7 +283,21 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if is_cancellation(kind):
             return Reading(outcome="cancelled", error_type=name)
         message = self.recorder.call("an exception's message", shown_error, error)
-        return Reading(outcome="error", error_type=name, error_message=message)
+        known = self._known_of(error)
+        return Reading(
+            outcome="error",
+            error_type=name,
+            error_message=message,
+            details=known.details,
+            attempt=known.attempt,
+        )
+
+    def _known_of(self, error: BaseException) -> Outcome:
+        """Return what a provider's exception says beside its message."""
+        if not issubclass(type(error), Exception):
+            return NO_OUTCOME
+        known = self.recorder.call("an exception's details", outcome_of, error)
+        return NO_OUTCOME if known is FAILED else known
 
     def _end(
         self, now_ns: int, reading: Reading | None, result: Any, verdict: Reading | None = None
@@ -371,7 +397,7 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
 
 def current_operation() -> RunningOperation | None:
     """Return the tracked call that is running here, innermost first; `None` outside of any."""
-    found = scope.get()
+    found = context.scope.get()
     if isinstance(found, Muted):
         found = found.outer
     if found is None or isinstance(found, RunningOperation):

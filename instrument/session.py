@@ -10,13 +10,13 @@ from time import perf_counter_ns
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from instrument import carrier
+from instrument import carrier, context
 from instrument._clean import copied
 from instrument._clock import format_timestamp
 from instrument._guard import belongs_to_program
 from instrument.ambient import new_session_id
 from instrument.carrier import Carried
-from instrument.context import Scope, SessionIdentity, enclosing, leave, scope
+from instrument.context import Scope, SessionIdentity, enclosing, leave
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
 from instrument.recorder import NO_SESSION, Muted, Recorder, current, recorder, swallow, warn_once
@@ -64,10 +64,10 @@ class Session(SessionIdentity):
         return f"<Session{named} {self.id}>"
 
     def __enter__(self) -> Session:
-        outer = scope.get()
+        outer = context.scope.get()
         if not isinstance(outer, Muted):
             _write(self)
-            scope.set(_entry(self, outer))
+            context.scope.set(_entry(self, outer))
         return self
 
     def __exit__(
@@ -193,7 +193,7 @@ def current_session() -> Session:
 
 def _around() -> tuple[str | None, str | None]:
     """Return the id of the session that is around here, and its trace id."""
-    found = scope.get()
+    found = context.scope.get()
     if found is not None and found.session is not NO_SESSION:
         return found.session.id, found.session.trace_id
     inherited = _inherited()

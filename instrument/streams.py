@@ -18,6 +18,7 @@ from instrument.context import Scope
 from instrument.recorder import swallow
 from instrument.running import RunningOperation
 from instrument.usage import Reader, reader_for, stream_for
+from instrument.usage.reading import ITSELF
 from instrument.wrappers import (
     async_generator_wrapper,
     coroutine_wrapper,
@@ -29,6 +30,9 @@ __all__ = ["give_back", "give_back_stream"]
 
 Follow = Callable[[RunningOperation, Any], Any]
 Plan = tuple[Follow | None, Reader | None]
+
+_HOLDS = "ResponseMetadata"
+"""A key of every plain dict that AWS's clients return, which may hold a stream."""
 
 _PLANS_KEPT = 4096
 _PLANS: dict[type, Plan] = {}
@@ -45,6 +49,8 @@ def give_back(operation: RunningOperation, result: Any) -> Any:
         follow, read = _unread(operation, kind, error)
     if follow is not None:
         return _followed(follow, operation, result)
+    if kind is dict and _HOLDS in result:
+        return _followed(partial(_follow_held, read), operation, result)
     operation.returned(result, read)
     return result
 
@@ -58,6 +64,8 @@ def give_back_stream(operation: RunningOperation, result: Any) -> Any:
         follow, read = _unread(operation, kind, error)
     if follow is not None:
         return _followed(follow, operation, result)
+    if kind is dict and _HOLDS in result:
+        return _followed(partial(_follow_held, read), operation, result)
     operation.returned(result, read)
     return result
 
@@ -113,7 +121,9 @@ def _sdk_follow(kind: type) -> Follow | None:
 
     if stream.iterator is None:
         return partial(proxies.follow_manager, is_async=stream.is_async)
-    return partial(proxies.follow_stream, attribute=stream.iterator, is_async=stream.is_async)
+    if stream.iterator == ITSELF:
+        return proxies.follow_either
+    return partial(proxies.follow_stream, of=stream)
 
 
 def _iterator_follow(kind: type) -> Follow | None:
@@ -123,6 +133,17 @@ def _iterator_follow(kind: type) -> Follow | None:
 
             return partial(proxies.follow_iterator, is_async=is_async)
     return None
+
+
+def _follow_held(read: Reader | None, operation: RunningOperation, result: Any) -> Any:
+    for value in result.values():
+        stream = stream_for(type(value))
+        if stream is not None and stream.iterator is not None and stream.iterator != ITSELF:
+            from instrument import proxies  # wrapt, on first need
+
+            return proxies.follow_held(operation, result, value, stream)
+    operation.returned(result, read)
+    return result
 
 
 def _follow_again(operation: RunningOperation, result: Any) -> Any:

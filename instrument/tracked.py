@@ -12,10 +12,11 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from instrument import context
 from instrument._clean import copied
 from instrument._clock import new_id
 from instrument._config import disabled_by_environment
-from instrument.context import enclosing, leave, scope
+from instrument.context import enclosing, leave
 from instrument.errors import (
     ConfigurationError,
     ConfigurationTypeError,
@@ -122,14 +123,14 @@ class track:  # noqa: N801 - it is used like a function
         self._entered: list[RunningOperation] = []
 
     def __enter__(self) -> RunningOperation:
-        begun = begin(self._site, scope.get())
+        begun = begin(self._site, context.scope.get())
         operation = begun or _unrecorded(self._site)
         operation.model = self._model
         if self._metadata is not None:
             operation.metadata.update(copied(self._metadata))
         self._entered.append(operation)
         if begun is not None:
-            scope.set(begun)
+            context.scope.set(begun)
         return operation
 
     def __exit__(

@@ -201,7 +201,8 @@ class EntersEachStep:
         self._inside = context.scope.get()
         # ValueError: the step ends in another context, which never saw us. RuntimeError: a signal
         # handler's exception came between this and the next line, and this is the second try.
-        with suppress(ValueError, RuntimeError):
+        # TypeError: the step began while the garbage collector ran, and ends afterwards.
+        with suppress(ValueError, RuntimeError, TypeError):
             context.scope.reset(token)
         self._token = None
 
@@ -250,11 +251,21 @@ class OperationSteps(EntersEachStep):
 class TapSteps(OperationSteps):
     """The same for the tap on a stream, whose return value is nobody's."""
 
-    __slots__ = ()
+    __slots__ = ("_is_last",)
 
-    def __init__(self, operation: RunningOperation) -> None:
+    def __init__(
+        self, operation: RunningOperation, opening: Any, is_last: Callable[[Any], bool] | None
+    ) -> None:
         super().__init__(operation)
         self._following.is_tap = True
+        self._is_last = is_last
+        if opening is not None:
+            operation.opened(opening)
+
+    def yielded(self, chunk: Any) -> None:
+        self._operation.yielded(chunk)
+        if self._is_last is not None and self._is_last(chunk):
+            self._operation.exhausted()
 
     def returned(self, *value: Any) -> None:
         super().returned()
@@ -328,13 +339,21 @@ def _scope_steps(make: Callable[[Scope | None], Scope]) -> Steps:
     return EntersEachStep(make(context.scope.get()))
 
 
-def tapped(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
+def tapped(
+    operation: RunningOperation,
+    iterator: Any,
+    *,
+    is_async: bool,
+    opening: Any = None,
+    is_last: Callable[[Any], bool] | None = None,
+) -> Any:
     """Return a generator over `iterator` that tells the operation of every item and of the end.
 
+    `opening` is what was said of the response before the first item, `is_last` a `StreamClass`'s.
     When it is dropped before its end, by the garbage collector or the end of the process, the
     operation ends as left early.
     """
-    steps = partial(TapSteps, operation)
+    steps = partial(TapSteps, operation, opening, is_last)
     if is_async:
         plain: Any = (
             iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)

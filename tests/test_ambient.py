@@ -102,6 +102,21 @@ def test_a_corrupt_or_foreign_file_is_replaced(content: bytes, tmp_path: Path) -
     assert sessions(tmp_path) == [stored(tmp_path)["session_id"]]
 
 
+def test_a_fifo_in_its_place_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "session.json")
+    assert run("ask()", tmp_path, "-W", "error") == ("", "")
+    assert sessions(tmp_path) == [stored(tmp_path)["session_id"]]
+
+
+def test_fifos_beside_it_delay_nobody(tmp_path: Path) -> None:
+    program = """
+        os.mkfifo(f"{os.environ['INSTRUMENT_DIR']}/session.json.{os.getpid()}.tmp")
+        ask()
+        """
+    assert run(program, tmp_path, "-W", "error") == ("", "")
+    assert len(sessions(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("session_id", ["", "a b", "a/b", "x" * 129, "\n"])
 def test_a_stored_id_that_is_none_is_replaced(session_id: str, tmp_path: Path) -> None:
     store(tmp_path, session_id=session_id)

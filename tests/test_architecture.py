@@ -20,11 +20,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
 LAYERS = {
     "words": "errors semconv",
     "values": "operation _clock",
-    "parts": "_guard _files _clean _config context carrier usage _counts pricing"
+    "parts": "_guard _files _clean _config context _collector carrier usage _counts pricing"
     " journal run_lock ambient",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _costs _sql"
-    " _select _summary log",
+    "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _costs"
+    " _sql _select _summary log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",
@@ -168,6 +168,17 @@ def test_write_path_and_read_path_meet_only_where_it_is_sanctioned() -> None:
 
 def test_nobody_imports_the_package_root() -> None:
     assert [found for found in all_imports() if found.importer and not found.imported] == []
+
+
+def test_nobody_holds_the_context_variable_which_is_replaced_while_garbage_is_collected() -> None:
+    holders = [
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "instrument.context"
+        if "scope" in {alias.name for alias in node.names}
+    ]
+    assert holders == []
 
 
 def test_modules_form_no_cycle() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_a_torn_tail_is_closed_before_the_next_line(tmp_path: Path) -> None:
     journal.append(b"2\n", SECOND_NS)
     journal.append(b"3\n", SECOND_NS)
     assert segments(tmp_path) == {"2026-11-22 0001": b"1\ntorn\n2\n3\n"}
+
+
+def test_a_line_that_another_is_still_writing_is_not_torn(tmp_path: Path) -> None:
+    journal, written = opened(tmp_path), threading.Event()
+    journal.append(b"1\n", 0)
+    with segment(tmp_path).open("ab", buffering=0) as file:
+        file.write(b"x")
+        another = threading.Thread(
+            target=lambda: [file.write(b"x") for _ in iter(written.is_set, True)]
+        )
+        another.start()
+        journal.append(b"2\n", SECOND_NS)
+        written.set()
+        another.join()
+    assert segment(tmp_path).read_bytes().count(b"\n") == 2
 
 
 def test_a_log_beyond_its_size_is_said_once_and_recording_goes_on(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_a_session_sums_up_in_every_figure(tmp_path: Path) -> None:
         total_tokens=20, operations_without_usage=2, success_rate=2 / 3,
         total_duration_seconds=10.0, elapsed_seconds=8.0, p50_seconds=2.0,
         p95_seconds=pytest.approx(4.7), p99_seconds=pytest.approx(4.94), cost_usd=0.25,
-        cost_coverage=0.5, cache_hit_ratio=2 / 7, first_at=START, last_at=START + timedelta(seconds=8),
+        cost_coverage=0.5, cache_hit_ratio=2 / 7,
+        first_at=START, last_at=START + timedelta(seconds=8),
         services=("gemini", "qwen"), models=("a", "b"), errors={"RateLimit": 1},
     )  # type: ignore[arg-type] # fmt: skip
 

@@ -18,10 +18,21 @@ KNOWN_NAMES = """
     total_tokens prompt_tokens_details cached_tokens reasoning_tokens cost
     cache_read_input_tokens promptTokenCount candidatesTokenCount thoughtsTokenCount
     completion_tokens_details responseId response_id status_code
+    x_groq prompt_cache_hit_tokens cost_in_usd_ticks custom_id body raw additional_kwargs
+    generated_text details generated_tokens input_token_details output_token_details cache_read
+    response_metadata model_name seconds created item_id status_details _hidden_params
+    meta billed_units tokens search_units cached_tokens finish_reason delta event_type
+    eval_count prompt_eval_count done created_at request_id output models data
+    ResponseMetadata HTTPHeaders RequestId inputTokens outputTokens cacheReadInputTokens
+    metadata chunk bytes amazon-bedrock-invocationMetrics inputTokenCount stopReason stream
+    x-amzn-bedrock-input-token-count trace headers payload
 """
 KNOWN_WORDS = """
     message_start message_delta message error response chat.completion list failed chunk
-    response.completed response.failed
+    response.completed response.failed message-start message-end stream-end
+    conversation.response conversation.response.error ERROR
+    response.done realtime.response chat.completion.chunk duration ai grok-4 gen-1
+    image_generation.completed
 """
 NAMES, WORDS = st.sampled_from(KNOWN_NAMES.split()), st.sampled_from(KNOWN_WORDS.split())
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=4)
@@ -72,6 +83,7 @@ def test_merges_of_arbitrary_text_never_raise(chunks: list[Any]) -> None:
     [
         ("anthropic_message", "usage", ["input_tokens", "output_tokens"]),
         ("google_generate", "usageMetadata", ["promptTokenCount", "thoughtsTokenCount"]),
+        ("dashscope_generation", "usage", ["input_tokens", "output_tokens"]),
         ("openai_chat", "usage", ["prompt_tokens", "completion_tokens"]),
     ],
 )

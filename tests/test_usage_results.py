@@ -304,3 +304,37 @@ def test_a_response_of_the_responses_api_says_how_it_ended(
 def test_an_openai_object_that_failed_but_is_no_response_is_no_failed_call() -> None:
     job = {"object": "fine_tuning.job", "status": "failed", "error": {"code": "x", "message": "m"}}
     assert read(job) is None
+
+
+def wire_events(name: str) -> bytes:
+    return sample(f"{name}.sse")
+
+
+def lines_of(name: str) -> bytes:
+    events = [line[6:] for line in wire_events(name).splitlines() if line.startswith(b"data: {")]
+    return b"\n".join(events)
+
+
+@pytest.mark.parametrize("body", [wire_events, lines_of])
+def test_a_whole_stream_in_a_body_that_was_read_is_read(body: Any) -> None:
+    found = read(httpx.Response(200, content=body("anthropic_message")))
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens, found.response_id) == (125, 15, "msg_01Y")
+
+
+def test_lines_inside_one_json_object_are_no_responses() -> None:
+    assert read('{"items": [\n{"usage": {"prompt_tokens": 3}}\n]}') is None
+
+
+def test_a_response_that_failed_says_what_its_headers_and_body_say() -> None:
+    found = read(httpx.Response(429, json=ERROR_BODY, headers={"retry-after-ms": "250"}))
+    assert found is not None
+    assert found.details == {
+        "http_status": 429,
+        "error_code": "rate_limit_exceeded",
+        "retry_after_seconds": 0.25,
+    }
+
+
+def test_an_array_is_read_to_its_end_only_if_its_beginning_says_something() -> None:
+    assert read(json.dumps([{}] * 64 + [response("openai_chat")])) is None

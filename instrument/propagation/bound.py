@@ -7,7 +7,8 @@ from functools import partial, update_wrapper
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar
 
-from instrument.context import Scope, SessionIdentity, bind_to_context, scope
+from instrument import context
+from instrument.context import Scope, SessionIdentity, bind_to_context
 from instrument.errors import ConfigurationTypeError
 from instrument.running import RunningOperation
 from instrument.wrappers import in_scope
@@ -29,7 +30,7 @@ def propagate(fn: F) -> F:
     if not callable(fn):
         raise ConfigurationTypeError("propagate: fn", fn, "a callable")
     bound: Any = Bound(fn)
-    current = scope.get()
+    current = context.scope.get()
     bound.bind(
         fn,
         None if current is None else _around(current),

@@ -19,6 +19,7 @@ _AGREED = (
     "error_message",
     "cost_source",
     "details",
+    "attempt",
 )
 _SUMMED = (
     "input_tokens",

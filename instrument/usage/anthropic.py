@@ -156,6 +156,8 @@ STREAMS: dict[tuple[str, str], StreamClass] = {
     ("anthropic", "AsyncStream"): _ASYNC_STREAM,
     ("anthropic._streaming", "Stream"): _STREAM,
     ("anthropic._streaming", "AsyncStream"): _ASYNC_STREAM,
+    ("anthropic._response", "ResponseContextManager"): _MANAGER,
+    ("anthropic._response", "AsyncResponseContextManager"): _ASYNC_MANAGER,
     (_MESSAGES, "MessageStream"): _STREAM,
     (_MESSAGES, "AsyncMessageStream"): _ASYNC_STREAM,
     (_MESSAGES, "MessageStreamManager"): _MANAGER,

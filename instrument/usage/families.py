@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
+from instrument.usage.documents import document_failure
 from instrument.usage.reading import Family, Fields, ProviderFamily, Reader, Reading, StreamClass
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "class_reader",
     "load",
     "provider",
+    "read_document",
     "read_fields",
     "sdk_family",
     "stream_for",
@@ -20,37 +22,98 @@ __all__ = [
 ]
 
 BY_PACKAGE: dict[str, str] = {
+    "aiobotocore": "bedrock",
+    "aiohttp": "http",
     "anthropic": "anthropic",
+    "botocore": "bedrock",
+    "cohere": "cohere",
+    "dashscope": "dashscope",
     "google": "google",
+    "groq": "groq",
+    "http": "http",
     "httpx": "http",
     "httpx2": "http",
+    "huggingface_hub": "huggingface",
+    "langchain_core": "langchain",
+    "litellm": "litellm",
+    "llama_index": "llamaindex",
+    "mistralai": "mistral",
     "niquests": "http",
+    "ollama": "ollama",
     "openai": "openai",
+    "pydantic_ai": "pydantic_ai",
     "requests": "http",
     "subprocess": "process",
+    "urllib3": "http",
+    "xai_sdk": "xai",
 }
 """The top-level package of a result's class, and the family that knows its classes."""
 
 BY_KEY: dict[str, tuple[str, ...]] = {
-    "usage": ("anthropic", "openai"),
-    "usage_metadata": ("google",),
+    "usage": ("tools", "anthropic", "dashscope", "mistral", "openai", "cohere", "bedrock"),
+    "usage_metadata": ("google", "langchain"),
     "usageMetadata": ("google",),
-    "error": ("anthropic", "google", "openai"),
+    "error": ("tools", "anthropic", "google", "openai"),
+    "is_error": ("tools",),
+    "stats": ("tools",),
+    "response": ("openai",),
+    "generated_text": ("huggingface",),
+    "raw": ("llamaindex",),
+    "meta": ("cohere",),
+    "eval_count": ("ollama",),
+    "prompt_eval_count": ("ollama",),
+    "ResponseMetadata": ("bedrock",),
 }
 """A key that a response without a known class must have, and who may know it: strictest first."""
 
-_STREAMING = ("anthropic", "google", "openai")
+# what says at once whose a response with usage is
+_BY_MARK = {
+    "chat.completion": "openai",
+    "message": "anthropic",
+    "response": "openai",
+    "text_completion": "openai",
+}
+_STREAMING = (
+    "tools",
+    "anthropic",
+    "google",
+    "dashscope",
+    "mistral",
+    "openai",
+    "langchain",
+    "cohere",
+    "ollama",
+    "bedrock",
+)
+_STREAMING_OBJECTS = frozenset({*_STREAMING, "groq", "huggingface", "litellm", "llamaindex", "xai"})
 
-_loaded: dict[str, Family] = {}
+_NEEDED: dict[str, frozenset[str]] = {
+    "bedrock": frozenset(
+        {
+            "ResponseMetadata",
+            "amazon-bedrock-invocationMetrics",
+            "chunk",
+            "metadata",
+            "metrics",
+            "stopReason",
+        }
+    ),
+    "cohere": frozenset({"event_type", "meta", "type", "usage"}),
+    "dashscope": frozenset({"request_id"}),
+    "mistral": frozenset({"data", "outputs"}),
+    "ollama": frozenset({"done", "eval_count", "prompt_eval_count"}),
+}
+"""The keys of which a response or chunk of these has one: for others they are not even loaded."""
+
+_loaded: dict[str, Any] = {}
 
 
 def load(name: str) -> Family:
     """Return a family's module."""
     family = _loaded.get(name)
     if family is None:
-        family = cast(Family, import_module(f"instrument.usage.{name}"))
-        _loaded[name] = family
-    return family
+        family = _loaded[name] = import_module(f"instrument.usage.{name}")
+    return cast(Family, family)
 
 
 def provider(name: str) -> ProviderFamily:
@@ -84,22 +147,48 @@ def stream_for(cls: type) -> StreamClass | None:
 def sdk_family(cls: type) -> str | None:
     """Return the family with streams whose SDK defines this class or one of its bases."""
     names = (_package_family(base) for base in cls.__mro__)
-    return next((name for name in names if name in _STREAMING), None)
+    return next((name for name in names if name in _STREAMING_OBJECTS), None)
 
 
 def read_fields(fields: Fields) -> Reading | None:
     """Read a response by its shape, `None` if no family knows it."""
+    if "usage" in fields:
+        mark = fields.get("object") or fields.get("type")
+        marked = _BY_MARK.get(mark) if type(mark) is str else None
+        if marked is not None:
+            known: ProviderFamily = _loaded.get(marked) or provider(marked)
+            if known.matches(fields):
+                return known.read(fields)
     for key, names in BY_KEY.items():
         if key in fields:
             for name in names:
-                if provider(name).matches(fields):
-                    return provider(name).read(fields)
+                if not _may_know(name, fields):
+                    continue
+                family: ProviderFamily = _loaded.get(name) or provider(name)
+                if family.matches(fields):
+                    return family.read(fields)
     return None
+
+
+def read_document(fields: Fields) -> Reading | None:
+    """Read a dict or JSON object by its shape, and by what any such object says of its failure."""
+    found = read_fields(fields)
+    if ("status" in fields or "ResponseMetadata" in fields) and "object" not in fields:
+        return document_failure(fields, found)
+    return found
 
 
 def streaming_family(fields: Fields) -> str | None:
     """Return the family that this chunk of a stream belongs to by its shape."""
-    return next((name for name in _STREAMING if provider(name).streams(fields)), None)
+    return next(
+        (name for name in _STREAMING if _may_know(name, fields) and provider(name).streams(fields)),
+        None,
+    )
+
+
+def _may_know(name: str, fields: Fields) -> bool:
+    needed = _NEEDED.get(name)
+    return needed is None or not fields.keys().isdisjoint(needed)
 
 
 def _package_family(cls: type) -> str | None:

@@ -8,9 +8,21 @@ from typing import Any
 
 from instrument.usage.reading import Fields
 
-__all__ = ["NOTHING", "added", "failure", "fields_of", "first", "part", "text"]
+__all__ = [
+    "NOTHING",
+    "added",
+    "amounts",
+    "failure",
+    "fields_of",
+    "first",
+    "part",
+    "text",
+    "whole",
+]
 
 NOTHING: Fields = MappingProxyType({})
+
+_MOST = 10**12
 
 
 def fields_of(value: Any) -> Fields | None:
@@ -64,6 +76,21 @@ def added(*counts: Any) -> Any:
             return count
         total = count if total is None else total + count
     return total
+
+
+def amounts(**reported: Any) -> dict[str, Any] | None:
+    """Return the amounts that are reported and possible, `None` if there is none."""
+    possible = {
+        name: whole(amount)
+        for name, amount in reported.items()
+        if type(amount) in (int, float) and 0 <= amount <= _MOST
+    }
+    return possible or None
+
+
+def whole(value: Any) -> Any:
+    """Return a float without a fraction as an integer, and any other value as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def failure(error: Any, *names: str) -> tuple[str, str | None]:

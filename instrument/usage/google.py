@@ -31,6 +31,9 @@ _CAMEL = (
 )
 
 
+_FINE = (None, None, None)
+
+
 class _Counts(NamedTuple):
     prompt: Any = None
     candidates: Any = None
@@ -45,6 +48,8 @@ class _Counts(NamedTuple):
 def matches(fields: Fields) -> bool:
     """Tell whether the usage metadata has Google's names, or the error object its fields."""
     usage = _usage(fields)
+    if "promptTokenCount" in usage or "prompt_token_count" in usage:
+        return True
     if any(name in usage for name in _SNAKE) or any(name in usage for name in _CAMEL):
         return True
     error = part(fields, "error") or NOTHING
@@ -114,7 +119,10 @@ class _Merge:
 
 
 def _usage(fields: Fields) -> Fields:
-    return part(fields, "usage_metadata") or part(fields, "usageMetadata") or NOTHING
+    usage = _source(fields)
+    if type(usage) is dict:
+        return usage
+    return NOTHING if usage is None else fields_of(usage) or NOTHING
 
 
 def _source(fields: Fields) -> Any:
@@ -127,28 +135,30 @@ def _counts(usage: Fields) -> _Counts:
 
 
 def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
-    candidates = counts.live if counts.candidates is None else counts.candidates
-    error = part(fields, "error")
+    prompt, candidates, total, tool_use, live, thoughts, cached, traffic = counts
+    candidates = live if candidates is None else candidates
+    error = part(fields, "error") if "error" in fields else None
+    failed: tuple[str | None, str | None, str | None] = _failure(error) if error else _FINE
     return Reading(
-        added(counts.prompt, counts.tool_use),
-        added(candidates, counts.thoughts),
-        counts.cached,
+        prompt if tool_use is None else added(prompt, tool_use),
+        candidates if thoughts is None else added(candidates, thoughts),
+        cached,
         None,
-        counts.thoughts,
-        counts.total,
+        thoughts,
+        total,
         None,
         text(_model(fields)),
         text(_response_id(fields)),
-        None if error else _provider(counts),
+        None if error else _provider(traffic),
         None if error else _kind(fields),
-        *_failure(error),
+        *failed,
         None,
         source,
     )
 
 
-def _failure(error: Fields | None) -> tuple[str | None, str | None, str | None]:
-    return ("error", *failure(error, "status", "code")) if error else (None, None, None)
+def _failure(error: Fields) -> tuple[str, str, str | None]:
+    return ("error", *failure(error, "status", "code"))
 
 
 def _model(fields: Fields) -> Any:
@@ -159,9 +169,9 @@ def _response_id(fields: Fields) -> Any:
     return fields.get("response_id") or fields.get("responseId")
 
 
-def _provider(counts: _Counts) -> str:
+def _provider(traffic_type: Any) -> str:
     """Tell the clouds apart: only Vertex AI reports a traffic type."""
-    return "gcp.gemini" if counts.traffic_type is None else "gcp.vertex_ai"
+    return "gcp.gemini" if traffic_type is None else "gcp.vertex_ai"
 
 
 def _kind(fields: Fields) -> str:

@@ -1,4 +1,7 @@
-"""Responses of HTTP clients: their status, and the JSON in a body that has been read already."""
+"""Responses of HTTP clients: their status, and what is in a body that has been read already.
+
+JSON, lines of JSON and server-sent events alike. A body that was not read yet stays unread.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from instrument.usage import texts
+from instrument.usage.failures import attempt_of_request, details_of_response
 from instrument.usage.fields import NOTHING, fields_of, text
 from instrument.usage.reading import Fields, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "read", "read_wrapped"]
 
 _PROVIDERS = {
+    "api.cohere.com": "cohere",
     "api.deepseek.com": "deepseek",
     "api.groq.com": "groq",
     "api.mistral.ai": "mistral_ai",
@@ -21,7 +26,11 @@ _PROVIDERS = {
     "api.openai.com": "openai",
     "api.perplexity.ai": "perplexity",
     "api.x.ai": "x_ai",
+    "dashscope-intl.aliyuncs.com": "dashscope",
+    "dashscope.aliyuncs.com": "dashscope",
+    "openrouter.ai": "openrouter",
 }
+_AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 def read(response: Any) -> Reading | None:
@@ -30,24 +39,48 @@ def read(response: Any) -> Reading | None:
     status = fields.get("status_code")
     if status is None:
         status = getattr(response, "status_code", None)
-    content = fields.get("_content")
-    found = texts.read_bytes(content) if type(content) is bytes else None
-    if found is not None and found.provider is None:
-        found = replace(found, provider=_PROVIDERS.get(_host(fields)))
-    if type(status) is int and status >= 400:
-        return _failed(found or Reading(), status, fields)
-    return found
+    return _read(response, fields, status, fields.get("_content"))
+
+
+def read_with_status(response: Any) -> Reading | None:
+    """Read a response of aiohttp, urllib3 or `http.client`, which calls its code `status`."""
+    fields = fields_of(response) or NOTHING
+    return _read(response, fields, fields.get("status"), fields.get("_body"))
 
 
 def read_wrapped(response: Any) -> Reading | None:
     """Read an SDK's raw response by the HTTP response inside it."""
     inner = (fields_of(response) or NOTHING).get("http_response")
-    return None if inner is None else read(inner)
+    found = None if inner is None else read(inner)
+    if found is None:
+        return None
+    attempt = attempt_of_request((fields_of(inner) or NOTHING).get("_request"))
+    return found if attempt is None else replace(found, attempt=attempt)
 
 
-def _failed(found: Reading, status: int, fields: Fields) -> Reading:
+def _read(response: Any, fields: Fields, status: Any, content: Any) -> Reading | None:
+    found = texts.read_bytes(content) if type(content) is bytes else None
+    if found is not None and found.provider is None:
+        found = replace(found, provider=_provider(_host(fields)))
+    if type(status) is int and status >= 400:
+        return _failed(response, found or Reading(), status, fields)
+    return found
+
+
+def _failed(response: Any, found: Reading, status: int, fields: Fields) -> Reading:
     message = found.error_message or text(fields.get("reason"))
-    return replace(found, outcome="error", error_type=f"http_{status}", error_message=message)
+    details = details_of_response(response, status, found.error_type)
+    return replace(
+        found,
+        outcome="error",
+        error_type=f"http_{status}",
+        error_message=message,
+        details={**(found.details or NOTHING), **details},
+    )
+
+
+def _provider(host: str) -> str | None:
+    return "azure.ai.openai" if host.endswith(_AZURE) else _PROVIDERS.get(host)
 
 
 def _host(fields: Fields) -> str:
@@ -58,6 +91,10 @@ def _host(fields: Fields) -> str:
         return ""
 
 
-CLASSES: dict[str, Reader] = {"Response": read}
+CLASSES: dict[str, Reader] = {
+    "ClientResponse": read_with_status,
+    "HTTPResponse": read_with_status,
+    "Response": read,
+}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

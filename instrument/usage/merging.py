@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from instrument.usage.adding import combined, folded
 from instrument.usage.decoding import decoded, may_say
-from instrument.usage.families import class_reader, provider, sdk_family, streaming_family
+from instrument.usage.families import class_reader, load, provider, sdk_family, streaming_family
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Fields, FieldsMerge, Merge, Reading
 
@@ -24,6 +24,8 @@ _MAX_NAME_CHARACTERS = 64
 _MAX_PARTS = 1_000
 _MAX_TOGETHER = 64
 _MAX_TYPES = 1_024
+# families whose SDK gives dicts and objects of its own for the same response
+_MIXED = frozenset({"bedrock"})
 
 
 def new_merge() -> Merge:
@@ -200,11 +202,12 @@ def _remember(cls: type) -> Taker | None:
 
 
 def _taker(cls: type) -> Taker | None:
-    if issubclass(cls, Mapping):
-        return StreamMerge.merge_fields
     name = sdk_family(cls)
     if name is not None:
-        return _object_taker((name, True))
+        key = (name, name not in _MIXED)
+        return _object_taker(key, getattr(load(name), "fields_in", fields_of))
+    if issubclass(cls, Mapping):
+        return StreamMerge.merge_fields
     reader = class_reader(cls)
     if reader is not None:
         return lambda merge, chunk: merge.take_whole(reader(chunk))
@@ -213,9 +216,9 @@ def _taker(cls: type) -> Taker | None:
     return None if cls.__module__ == "builtins" else _merge_object
 
 
-def _object_taker(key: tuple[str, bool]) -> Taker:
+def _object_taker(key: tuple[str, bool], fields_in: Callable[[Any], Fields | None]) -> Taker:
     def merge_sdk_object(merge: StreamMerge, chunk: Any) -> None:
-        fields = fields_of(chunk)
+        fields = fields_in(chunk)
         if fields is not None:
             merge.merge(fields, key)
 

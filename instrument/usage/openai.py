@@ -1,41 +1,59 @@
-"""OpenAI's Chat Completions, Responses, Completions and Embeddings, and what is compatible."""
+"""OpenAI's APIs, and the many that answer in the shape of its Chat Completions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from instrument.usage import http
-from instrument.usage.fields import NOTHING, added, failure, fields_of, first, part, text
+from instrument.usage.compatible import behind, cost_of, marked, with_reasoning
+from instrument.usage.decoding import count_of
+from instrument.usage.fields import NOTHING, failure, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "reader_of", "streams"]
 
 _KINDS = {
     "chat.completion": "chat",
     "chat.completion.chunk": "chat",
     "list": "embeddings",
+    "realtime.response": "chat",
     "response": "chat",
     "text_completion": "text_completion",
 }
 _CHUNKED = _KINDS.keys() - {"list"}
-_COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
+_DELTAS = ("chat.completion.chunk", "text_completion")
+_RESPONSES = ("response", "realtime.response")
+_COUNTS = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens")
 _MERGED = ("id", "model", "object", "usage", "status", "error")
 _CARRIERS = {
     "chunk": "chunk",
     "response.created": "response",
     "response.completed": "response",
+    "response.done": "response",
     "response.incomplete": "response",
     "response.failed": "response",
 }
+_IMAGE_IS_DONE = ("image_generation.completed", "image_edit.completed")
+_HINT = (
+    "a stream of chat completions ended without usage, so its tokens are unknown: ask for it "
+    'with stream_options={"include_usage": True}'
+)
 
 
 def matches(fields: Fields) -> bool:
-    """Tell whether the usage has OpenAI's names, or the error object its fields."""
-    usage = part(fields, "usage")
-    if usage is not None and any(name in usage for name in _COUNTS):
-        return True
+    """Tell whether the usage has OpenAI's names, or the error object its fields.
+
+    An event with a response in it, and a line of a batch's output, are matched too.
+    """
+    usage = fields.get("usage")
+    if usage is not None:
+        usage = usage if type(usage) is dict else _fields(usage)
+        if "prompt_tokens" in usage or _is_usage(usage):
+            return True
     if "object" in fields:
         return fields["object"] == "response" and "output" in fields
+    if "response" in fields:
+        return _carried(fields) is not None
     error = part(fields, "error") or NOTHING
     return text(error.get("message")) is not None and ("type" in error or "code" in error)
 
@@ -44,27 +62,47 @@ def read(fields: Fields, provider: str | None = None) -> Reading:
     """Read a whole response.
 
     Input includes cached tokens and output includes reasoning. A `usage.cost` is what a gateway
-    charges, in USD; what came through a gateway names no provider.
+    charges, in USD; what came through a gateway that does not say its name has no provider.
     """
-    usage = part(fields, "usage") or NOTHING
-    cost = _cost(usage)
+    usage = fields.get("usage")
+    if type(usage) is not dict:
+        if usage is None and "response" in fields and "object" not in fields:
+            return _read_carried(fields, provider)
+        usage = _fields(usage)
+    model, response_id, kind = fields.get("model"), fields.get("id"), fields.get("object")
+    model = model if type(model) is str and model else None
+    counts = _counts(usage, model)
+    cost = cost_of(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None
+    error, status = fields.get("error"), fields.get("status")
+    failed = _FINE if error is None and status is None else _failure(fields, error, status)
+    details = _details(fields, usage) if "type" in usage or kind is None else None
     return Reading(
-        *_counts(usage),
+        *counts,
         cost,
-        text(fields.get("model")),
-        text(fields.get("id")),
-        provider if cost is None else None,
-        _KINDS.get(text(fields.get("object")) or ""),
-        *_failure(fields),
+        model,
+        response_id if type(response_id) is str and response_id else None,
+        provider
+        if _is_plain(fields, usage, model)
+        else behind(fields, usage, provider, cost, is_apart=counts[1] is not _output(usage)),
+        (_KINDS.get(kind) if type(kind) is str else None) or _other_kind(details),
+        *failed,
         None if cost is None else "provider",
-        fields.get("usage") if usage else None,
+        fields["usage"] if usage else None,
+        details,
     )
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read any of the SDK's responses."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields, "openai")
+def reader_of(provider: str) -> Reader:
+    """Return a reader for the objects of that provider's SDK."""
+
+    def read_object(response: Any) -> Reading | None:
+        fields = fields_of(response)
+        return None if fields is None else read(fields, provider)
+
+    return read_object
+
+
+read_object: Reader = reader_of("openai")
 
 
 def read_chat(completion: Any) -> Reading | None:
@@ -73,7 +111,8 @@ def read_chat(completion: Any) -> Reading | None:
     The most frequent result of all: this takes a third of the time.
     """
     try:
-        fields, usage = completion.__dict__, completion.usage
+        fields = completion.__dict__
+        usage = fields["usage"]
         counts = usage.__dict__
         before, after = counts["prompt_tokens_details"], counts["completion_tokens_details"]
         if usage.__pydantic_extra__ or before.__pydantic_extra__ or after.__pydantic_extra__:
@@ -84,6 +123,7 @@ def read_chat(completion: Any) -> Reading | None:
             return read_object(completion)
         if type(response_id) is not str or not response_id:
             return read_object(completion)
+        extra = completion.__pydantic_extra__
         before, after = before.__dict__, after.__dict__
         return Reading(
             input_tokens,
@@ -95,7 +135,7 @@ def read_chat(completion: Any) -> Reading | None:
             None,
             model,
             response_id,
-            "openai",
+            marked(extra, "openai") if extra else "openai",
             "chat",
         )
     except (AttributeError, KeyError, TypeError):
@@ -112,10 +152,12 @@ def streams(fields: Fields) -> bool:
 
 def new_merge(*, sdk: bool) -> FieldsMerge:
     """Return a merge that keeps the last value of each field that is not null."""
-    return _Merge("openai" if sdk else None)
+    return OpenAIMerge("openai" if sdk else None)
 
 
-class _Merge:
+class OpenAIMerge:
+    """Keeps the last value of each field that is not null; `provider` if no chunk says better."""
+
     __slots__ = ("_last", "_provider")
 
     def __init__(self, provider: str | None) -> None:
@@ -134,10 +176,28 @@ class _Merge:
             value = inner.get(name)
             if value:
                 last[name] = value
+        if "x_groq" in inner or "prompt_filter_results" in inner or "kv_transfer_params" in inner:
+            self._add_marked(inner)
+        if kind is not None and kind in _IMAGE_IS_DONE:
+            last["created"] = fields.get("created_at")
+            last["data"] = [*last.get("data", ()), None]
         return True
 
     def reading(self) -> Reading | None:
-        return read(self._last, self._provider) if self._last else None
+        last = self._last
+        if not last:
+            return None
+        found = read(last, self._provider)
+        if "usage" in last or found.outcome is not None or last.get("object") not in _DELTAS:
+            return found
+        return found.hinting(_HINT)
+
+    def _add_marked(self, inner: Fields) -> None:
+        self._provider = marked(inner, self._provider)
+        groq = part(inner, "x_groq") or NOTHING
+        for name in ("usage", "error"):
+            if groq.get(name):
+                self._last[name] = groq[name]
 
 
 def _is_another(inner: Fields, known: Any) -> bool:
@@ -149,61 +209,118 @@ def _inner(event: Fields, kind: Any) -> Fields | None:
     if kind == "error":
         return {"error": event.get("error") or dict(event)}
     if "usage" in event:
-        return event
+        item = event.get("item_id")  # of the input that a realtime session has transcribed
+        return event if item is None else {"id": item, "usage": event["usage"]}
     carrier = _CARRIERS.get(text(kind) or "")
     return None if carrier is None else part(event, carrier)
 
 
-def _counts(usage: Fields) -> tuple[Any, Any, Any, Any, Any, Any]:
-    if "prompt_tokens" in usage or "completion_tokens" in usage:
-        before, after = _parts(usage, "prompt_tokens_details", "completion_tokens_details")
-        input_tokens, output_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    else:
-        before, after = _parts(usage, "input_tokens_details", "output_tokens_details")
-        before = before or part(usage, "input_token_details") or NOTHING
-        input_tokens, output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
-    reasoning, total = after.get("reasoning_tokens"), usage.get("total_tokens")
-    return (
-        input_tokens,
-        _with_reasoning(input_tokens, output_tokens, reasoning, total),
-        first(
-            before.get("cached_tokens"),
-            usage.get("prompt_cache_hit_tokens"),
-            usage.get("cache_read_input_tokens"),
-        ),
-        first(
-            before.get("cache_write_tokens"),
-            before.get("cache_creation_tokens"),
-            usage.get("cache_creation_input_tokens"),
-        ),
-        reasoning,
-        total,
+def _carried(fields: Fields) -> Fields | None:
+    """Return the response in an event that ends it, or in a line of a batch's output."""
+    inner = part(fields, "response") or NOTHING
+    if _CARRIERS.get(text(fields.get("type")) or "") == "response":
+        return inner if inner.get("object") in _RESPONSES else None
+    body = part(inner, "body") if "custom_id" in fields else None
+    return body if body is not None and ("usage" in body or "error" in body) else None
+
+
+def _read_carried(fields: Fields, provider: str | None) -> Reading:
+    inner = _carried(fields)
+    return Reading() if inner is None else read({"object": None, **inner}, provider)
+
+
+def _fields(value: Any) -> Fields:
+    return NOTHING if value is None else fields_of(value) or NOTHING
+
+
+def _is_plain(fields: Fields, usage: Fields, model: str | None) -> bool:
+    """Tell that nothing here can say who answered."""
+    return not (
+        "prompt_filter_results" in fields
+        or "x_groq" in fields
+        or "provider" in fields
+        or "kv_transfer_params" in fields
+        or "cost" in usage
+        or "cost_in_usd_ticks" in usage
+        or "prompt_cache_hit_tokens" in usage
+        or (model is not None and model.startswith("grok"))
     )
 
 
-def _cost(usage: Fields) -> Any:
-    cost = usage.get("cost")
-    return cost.get("total_cost") if isinstance(cost, dict) else cost
+def _output(usage: Fields) -> Any:
+    return usage.get("completion_tokens", usage.get("output_tokens"))
 
 
-def _parts(usage: Fields, before: str, after: str) -> tuple[Fields, Fields]:
-    return part(usage, before) or NOTHING, part(usage, after) or NOTHING
+def _is_usage(usage: Fields) -> bool:
+    for name in _COUNTS:
+        if name in usage:
+            return True
+    return usage.get("type") == "duration" and "seconds" in usage
 
 
-def _with_reasoning(input_tokens: Any, output_tokens: Any, reasoning: Any, total: Any) -> Any:
-    """Add reasoning where the total shows that the output leaves it out, as xAI's does."""
-    if reasoning and type(total) is int and total == added(input_tokens, output_tokens, reasoning):
-        return added(output_tokens, reasoning)
-    return output_tokens
+def _counts(usage: Fields, model: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    get = usage.get
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        before, after = get("prompt_tokens_details"), get("completion_tokens_details")
+        input_tokens, output_tokens = get("prompt_tokens"), get("completion_tokens")
+    else:
+        before, after = get("input_tokens_details"), get("output_tokens_details")
+        before = get("input_token_details") if before is None else before
+        after = get("output_token_details") if after is None else after
+        input_tokens, output_tokens = get("input_tokens"), get("output_tokens")
+    before = before if type(before) is dict else _fields(before)
+    after = after if type(after) is dict else _fields(after)
+    cached, written = before.get("cached_tokens"), before.get("cache_write_tokens")
+    if cached is None:
+        cached = _first(
+            usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"
+        )
+    if written is None:
+        written = before.get("cache_creation_tokens")
+        written = get("cache_creation_input_tokens") if written is None else written
+    reasoning, total = after.get("reasoning_tokens"), get("total_tokens")
+    if reasoning:
+        output_tokens = with_reasoning(input_tokens, output_tokens, reasoning, total, model)
+    return input_tokens, output_tokens, cached, written, reasoning, total
 
 
-def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
-    error, status = fields.get("error"), fields.get("status")
-    if status == "cancelled" and fields.get("object") == "response":
+def _first(usage: Fields, *names: str) -> Any:
+    for name in names:
+        value = usage.get(name)
+        if value is not None:
+            return value
+    return None
+
+
+def _details(fields: Fields, usage: Fields) -> dict[str, Any] | None:
+    """Return the usage that is no tokens: seconds of speech, or the number of images."""
+    if usage.get("type") == "duration":
+        return {"audio_seconds": usage.get("seconds")}
+    if "object" in fields or "data" not in fields:
+        return None
+    images = count_of(fields["data"])
+    return {"images": images} if images else None
+
+
+def _other_kind(details: dict[str, Any] | None) -> str | None:
+    if details is None:
+        return None
+    return "image_generation" if "images" in details else "transcription"
+
+
+_FINE: tuple[str | None, str | None, str | None] = (None, None, None)
+
+
+def _failure(fields: Fields, error: Any, status: Any) -> tuple[str | None, str | None, str | None]:
+    if error is None and status == "completed":
+        return _FINE
+    is_response = fields.get("object") in _RESPONSES
+    if status == "cancelled" and is_response:
         return "cancelled", None, None
-    if fields_of(error) or (status == "failed" and fields.get("object") == "response"):
+    if status == "failed" and is_response and error is None:
+        error = (part(fields, "status_details") or NOTHING).get("error")  # as realtime has it
         return "error", *failure(error, "code", "type")
-    return None, None, None
+    return ("error", *failure(error, "code", "type")) if fields_of(error) else _FINE
 
 
 CLASSES: dict[str, Reader] = {
@@ -216,7 +333,12 @@ CLASSES: dict[str, Reader] = {
     "ImagesResponse": read_object,
     "LegacyAPIResponse": http.read_wrapped,
     "Response": read_object,
+    "ResponseCompletedEvent": read_object,
+    "ResponseDoneEvent": read_object,
+    "ResponseFailedEvent": read_object,
+    "ResponseIncompleteEvent": read_object,
     "Transcription": read_object,
+    "TranscriptionDiarized": read_object,
     "TranscriptionVerbose": read_object,
 }
 
@@ -225,19 +347,21 @@ _ASYNC_STREAM = StreamClass("_iterator", is_async=True)
 _MANAGER = StreamClass(None, is_async=False)
 _ASYNC_MANAGER = StreamClass(None, is_async=True)
 _CHAT = "openai.lib.streaming.chat._completions"
-_RESPONSES = "openai.lib.streaming.responses._responses"
+_RESPONSE_STREAMS = "openai.lib.streaming.responses._responses"
 
 STREAMS: dict[tuple[str, str], StreamClass] = {
     ("openai", "Stream"): _STREAM,
     ("openai", "AsyncStream"): _ASYNC_STREAM,
     ("openai._streaming", "Stream"): _STREAM,
     ("openai._streaming", "AsyncStream"): _ASYNC_STREAM,
+    ("openai._response", "ResponseContextManager"): _MANAGER,
+    ("openai._response", "AsyncResponseContextManager"): _ASYNC_MANAGER,
     (_CHAT, "ChatCompletionStream"): _STREAM,
     (_CHAT, "AsyncChatCompletionStream"): _ASYNC_STREAM,
     (_CHAT, "ChatCompletionStreamManager"): _MANAGER,
     (_CHAT, "AsyncChatCompletionStreamManager"): _ASYNC_MANAGER,
-    (_RESPONSES, "ResponseStream"): _STREAM,
-    (_RESPONSES, "AsyncResponseStream"): _ASYNC_STREAM,
-    (_RESPONSES, "ResponseStreamManager"): _MANAGER,
-    (_RESPONSES, "AsyncResponseStreamManager"): _ASYNC_MANAGER,
+    (_RESPONSE_STREAMS, "ResponseStream"): _STREAM,
+    (_RESPONSE_STREAMS, "AsyncResponseStream"): _ASYNC_STREAM,
+    (_RESPONSE_STREAMS, "ResponseStreamManager"): _MANAGER,
+    (_RESPONSE_STREAMS, "AsyncResponseStreamManager"): _ASYNC_MANAGER,
 }

@@ -1,22 +1,98 @@
-"""What a finished subprocess says of itself."""
+"""What a finished subprocess says of itself: how it exited, and what a tool printed as JSON."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from instrument.usage import texts
 from instrument.usage.reading import Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "read"]
 
+_HEAD_CHARACTERS = 8_192
+_TAIL_CHARACTERS = 65_536
+_TOLD_LITTLE = ("error", "failed", "turn.failed")
+
 
 def read(process: Any) -> Reading | None:
-    """Read a `subprocess.CompletedProcess`; the message is the last line of what it complained."""
+    """Read a `subprocess.CompletedProcess`.
+
+    What the output says of an error wins over the exit code, unless it names no code. The message
+    is that error's, else the last line of what the process complained.
+    """
     code = process.returncode
+    found = _read_output(process.stdout)
     if not code:
-        return None
-    return Reading(
-        outcome="error", error_type=f"exit_{code}", error_message=_last_line(process.stderr)
+        return found
+    if found is None or found.outcome is None:
+        complaint = _read_complaint(process.stderr)
+        if complaint is not None and complaint.outcome is not None:
+            found = complaint if found is None else _with_failure(found, complaint)
+    if found is not None and _says_more(found):
+        return found
+    message = None if found is None else found.error_message
+    return replace(
+        found or Reading(),
+        outcome="error",
+        error_type=f"exit_{code}",
+        error_message=message or _last_line(process.stderr),
     )
+
+
+def _says_more(found: Reading) -> bool:
+    if found.outcome is None:
+        return False
+    return found.outcome != "error" or found.error_type not in _TOLD_LITTLE
+
+
+def _with_failure(found: Reading, failed: Reading) -> Reading:
+    return replace(
+        found,
+        outcome=failed.outcome,
+        error_type=failed.error_type,
+        error_message=failed.error_message,
+    )
+
+
+def _read_output(output: Any) -> Reading | None:
+    """Read JSON that may stand between lines of other text."""
+    found = _read(output)
+    if found is None and type(output) in (str, bytes):
+        inner = _between_braces(output)
+        found = None if inner is None else _read(inner)
+        if found is not None:
+            found = replace(found, source=output)
+    return found
+
+
+def _read_complaint(output: Any) -> Reading | None:
+    return _read_output(output[-_TAIL_CHARACTERS:]) if type(output) in (str, bytes) else None
+
+
+def _read(output: Any) -> Reading | None:
+    if type(output) is str:
+        return texts.read_text(output)
+    return texts.read_bytes(output) if type(output) is bytes else None
+
+
+def _between_braces(output: Any) -> Any:
+    """Return what begins and ends with lines that do with a brace; `None` if it is not less."""
+    newline: Any = "\n" if type(output) is str else b"\n"
+    opening, closing = (
+        newline + brace.encode() if type(output) is bytes else newline + brace for brace in "{}"
+    )
+    starts = output[:1] == opening[1:]
+    start = -1 if starts else output.find(opening, 0, _HEAD_CHARACTERS)
+    if start < 0 and not starts:
+        return None
+    if not starts:
+        found = output[start + 1 :]
+        if _read(found) is not None:
+            return found
+    end = output.rfind(closing)
+    return output[start + 1 : end + 2] if end > start and end + 2 < len(output) else None
 
 
 def _last_line(stderr: Any) -> str | None:

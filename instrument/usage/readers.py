@@ -7,10 +7,11 @@ from typing import Any
 
 from instrument.usage import http
 from instrument.usage.adding import combined
-from instrument.usage.families import BY_KEY, class_reader, read_fields
+from instrument.usage.documents import document_failure
+from instrument.usage.families import BY_KEY, class_reader, read_document, read_fields
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
-from instrument.usage.texts import read_bytes, read_text
+from instrument.usage.texts import begins_run, read_bytes, read_run, read_text
 
 __all__ = ["reader_for"]
 
@@ -25,7 +26,8 @@ def reader_for(cls: type) -> Reader | None:
 
     It depends on the type alone, so the answer may be kept. A reader is a pure function from a
     result to its `Reading`, or `None` if this one says nothing; it gives `Readings` for a list
-    or tuple (searched two levels deep, and only if one of its first 64 elements says something).
+    or tuple (searched two levels deep, and only if its first or last element or one of the first
+    64 says something; where both ends are results that say nothing, at once `None`).
     """
     if cls in _BUILTINS:
         return _BUILTINS[cls]
@@ -36,7 +38,9 @@ def reader_for(cls: type) -> Reader | None:
 
 def read_mapping(value: Mapping[str, Any]) -> Reading | None:
     """Read a dict by its keys."""
-    return None if value.keys().isdisjoint(_KEYS) else read_fields(value)
+    if not value.keys().isdisjoint(_KEYS):
+        return read_document(value)
+    return document_failure(value, None) if "status" in value and "object" not in value else None
 
 
 def read_object(value: Any) -> Reading | None:
@@ -53,8 +57,23 @@ def read_object(value: Any) -> Reading | None:
 
 def read_elements(values: Any) -> Reading | None:
     """Read a list or tuple of responses."""
+    if not values or (_is_silent(values[0]) and _is_silent(values[-1])):
+        return None
+    if len(values) > 1 and type(values[0]) is dict and begins_run(values[0]):
+        return read_run(values)
     met: dict[int, Any] = {}
     return combined(_readings(values, met, lambda each: combined(_readings(each, met, None))))
+
+
+def _is_silent(value: Any) -> bool:
+    """Tell whether this is a result that says nothing; what failed leaves that open."""
+    cls = type(value)
+    if value is None or cls is list or cls is tuple or isinstance(value, BaseException):
+        return False
+    reader = _kept_reader(cls)
+    if reader is None or reader(value) is not None:
+        return reader is None
+    return cls is not dict or not begins_run(value)
 
 
 def _readings(values: Any, met: dict[int, Any], nested: Reader | None) -> Iterator[Reading]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from instrument.operation import Usage
 
 __all__ = [
+    "ITSELF",
     "Family",
     "Fields",
     "FieldsMerge",
@@ -30,7 +33,9 @@ class Reading(Usage, frozen=True, gc=False):
     `source` is the object in the response that holds the counts, or the text that the response
     is: it tells apart responses without an id, and takes no part in equality. `details` is what
     else is worth recording, as metadata: usage that is no tokens (`images`, `audio_seconds`,
-    `search_units`), and of a failure `http_status`, `error_code`, `request_id`.
+    `search_units`), and of a failure `http_status`, `error_code`, `request_id`. `hint` is what the
+    program could do to have its usage known; it too takes no part in equality. `attempt` is how
+    often the request was sent until this came of it, where the response shows it.
     """
 
     provider: str | None = None
@@ -41,6 +46,12 @@ class Reading(Usage, frozen=True, gc=False):
     cost_source: str | None = None
     source: Any = None
     details: dict[str, Any] | None = None
+    hint: str | None = None
+    attempt: int | None = None
+
+    def hinting(self, hint: str) -> Reading:
+        """Return the same with a hint."""
+        return replace(self, hint=hint)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Reading):
@@ -52,7 +63,7 @@ class Reading(Usage, frozen=True, gc=False):
 
     def _compared(self) -> tuple[Any, ...]:
         names = type(self).__struct_fields__
-        return tuple(getattr(self, name) for name in names if name != "source")
+        return tuple(getattr(self, name) for name in names if name not in ("source", "hint"))
 
 
 class Readings(Reading, frozen=True, gc=False):
@@ -94,16 +105,22 @@ class FieldsMerge(Protocol):
         """Return what was seen so far; `None` if nothing was."""
 
 
+ITSELF = "__next__"
+
+
 class StreamClass(NamedTuple):
     """How to follow instances of an SDK's stream class, or of its stream manager.
 
     A stream's every way of being read (`for`, `next`, helper methods, text iterators) takes its
     items from the iterator in its attribute `iterator`, which may be replaced. A manager gives
-    the stream when it is entered and has no such attribute (`None`).
+    the stream when it is entered and has no such attribute (`None`). A stream with none to be
+    replaced is its own iterator (`ITSELF`), and may be read by `for` or by `async for`. `is_last`
+    tells of an item that the stream fails with it, and gives no other.
     """
 
     iterator: str | None
     is_async: bool
+    is_last: Callable[[Any], bool] | None = None
 
 
 class Family(Protocol):

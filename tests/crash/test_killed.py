@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,14 @@ def test_a_call_in_flight_is_running_and_after_a_kill_interrupted(tmp_path: Path
     (found,) = log.operations()
     assert (found.outcome, found.success, log.running()) == ("interrupted", False, [])
     assert 0 <= found.duration_seconds < 30
+
+
+def test_a_fifo_in_the_place_of_a_run_lock_is_no_sign_of_life(tmp_path: Path) -> None:
+    run(f"tracked(service='s')(lambda: {KILLED})()", tmp_path)
+    (lock,) = (tmp_path / "run").iterdir()
+    lock.unlink()
+    os.mkfifo(lock)
+    assert run("print(UsageLog().running())", tmp_path) == ("[]", "")
 
 
 def test_a_returned_coroutine_that_never_starts_leaves_nothing(tmp_path: Path) -> None:

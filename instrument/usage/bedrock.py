@@ -1,0 +1,241 @@
+"""Amazon Bedrock: Converse's dicts, InvokeModel's headers, and the messages of both streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import MsgspecError, Struct
+from msgspec.json import Decoder
+
+from instrument.usage.decoding import decoded
+from instrument.usage.fields import NOTHING, added, fields_of, part, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_METRICS = "amazon-bedrock-invocationMetrics"
+_METRICS_BYTES = b"invocationMetrics"
+_NAMES = (
+    "inputTokens",
+    "outputTokens",
+    "cacheReadInputTokens",
+    "cacheWriteInputTokens",
+    "totalTokens",
+)
+_METRIC_NAMES = (
+    "inputTokenCount",
+    "outputTokenCount",
+    "cacheReadInputTokenCount",
+    "cacheWriteInputTokenCount",
+)
+_HEADERS = (
+    "x-amzn-bedrock-input-token-count",
+    "x-amzn-bedrock-output-token-count",
+    "x-amzn-bedrock-cache-read-input-token-count",
+    "x-amzn-bedrock-cache-write-input-token-count",
+)
+_OF_CONVERSE = ("ResponseMetadata", "metrics", "stopReason")
+_FAILED = ("error", "exception")
+_MOST_DIGITS = 18
+
+
+class _Payload(Struct, rename={"chunk": "bytes"}):
+    """What a message of InvokeModelWithResponseStream carries: a chunk in base64."""
+
+    chunk: bytes = b""
+
+
+_payload_decoder = Decoder(_Payload)
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether this is what Converse returns, or what InvokeModel does with counts."""
+    usage = part(fields, "usage") or NOTHING
+    if "inputTokens" in usage or "outputTokens" in usage:
+        return any(name in fields for name in _OF_CONVERSE)
+    headers = _headers(fields)
+    return _HEADERS[0] in headers or _HEADERS[1] in headers
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole response; input counts come without the cached tokens, which are added.
+
+    InvokeModel's body is the program's to read, so that the counts are those of its headers.
+    """
+    return _reading(fields, *_counts(fields))
+
+
+def read_object(message: Any) -> Reading | None:
+    """Read botocore's `EventStreamMessage`."""
+    merge = _Merge()
+    merge.add(fields_of(message) or NOTHING)
+    return merge.reading()
+
+
+def is_failure(message: Any) -> bool:
+    """Tell whether botocore raises an exception for this message."""
+    headers = part(fields_of(message) or NOTHING, "headers") or NOTHING
+    return headers.get(":message-type") in _FAILED
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is an event with usage, what holds a stream, or a whole response."""
+    if _METRICS in fields or _event_usage(fields) is not None:
+        return True
+    if "ResponseMetadata" in fields and ("stream" in fields or "body" in fields):
+        return True
+    return type((part(fields, "chunk") or NOTHING).get("bytes")) is bytes or matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge that takes the usage from the event at the end."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_counts", "_failure", "_kind", "_response", "_source")
+
+    def __init__(self) -> None:
+        self._response: dict[str, Any] = {}
+        self._counts: tuple[Any, ...] = ()
+        self._failure: tuple[str | None, str | None, str | None] = (None, None, None)
+        self._kind: str | None = None
+        self._source: Any = None
+
+    def add(self, fields: Fields) -> bool:
+        headers = part(fields, "headers")
+        if headers is not None and "payload" in fields:
+            self._message(headers, fields["payload"])
+        elif "ResponseMetadata" in fields or "usage" in fields:
+            return self._begin(fields)
+        elif "chunk" in fields:
+            self._chunk((part(fields, "chunk") or NOTHING).get("bytes"))
+        elif _METRICS in fields:
+            self._measure(fields)
+        elif _event_usage(fields) is not None:
+            self._converse(part(fields, "metadata") or NOTHING)
+        return True
+
+    def reading(self) -> Reading | None:
+        if not self._response and not self._counts and self._failure[0] is None:
+            return None
+        return _reading(self._response, self._counts, self._source, self._kind, self._failure)
+
+    def _begin(self, fields: Fields) -> bool:
+        if self._response or self._counts:
+            return False
+        if "ResponseMetadata" in fields:
+            self._response["ResponseMetadata"] = fields["ResponseMetadata"]
+        if "stream" in fields:
+            self._kind = "chat"
+        if matches(fields):
+            self._response["trace"] = fields.get("trace")
+            self._counts, self._source, self._kind = _counts(fields)
+        return True
+
+    def _message(self, headers: Fields, payload: Any) -> None:
+        """Take in a message as it comes off the wire, before botocore parses it."""
+        if headers.get(":message-type") in _FAILED:
+            self._fail(headers, payload)
+        elif headers.get(":event-type") == "metadata":
+            self._converse(_json(payload))
+        elif headers.get(":event-type") == "chunk":
+            try:
+                self._chunk(_payload_decoder.decode(payload).chunk)
+            except (MsgspecError, TypeError, ValueError):
+                return
+
+    def _fail(self, headers: Fields, payload: Any) -> None:
+        code = text(headers.get(":exception-type")) or text(headers.get(":error-code"))
+        message = text(_json(payload).get("message")) or text(headers.get(":error-message"))
+        self._failure = ("error", code or "error", message)
+
+    def _chunk(self, chunk: Any) -> None:
+        if type(chunk) is bytes and _METRICS_BYTES in chunk:
+            self._measure(_json(chunk))
+
+    def _measure(self, fields: Fields) -> None:
+        metrics = part(fields, _METRICS)
+        if metrics is not None:
+            self._counts = tuple(map(metrics.get, _METRIC_NAMES))
+            self._source = metrics
+
+    def _converse(self, metadata: Fields) -> None:
+        usage = part(metadata, "usage")
+        if usage is not None:
+            self._counts, self._source = tuple(map(usage.get, _NAMES)), metadata["usage"]
+            self._response["trace"] = metadata.get("trace")
+            self._kind = "chat"
+
+
+def _reading(
+    fields: Fields,
+    counts: tuple[Any, ...],
+    source: Any,
+    kind: str | None,
+    failure: tuple[str | None, str | None, str | None] = (None, None, None),
+) -> Reading:
+    new, output, cache_read, cache_write, total = (*counts, *(None,) * 5)[:5]
+    metadata = part(fields, "ResponseMetadata") or NOTHING
+    return Reading(
+        None if new is None else added(new, cache_read, cache_write),
+        output,
+        cache_read,
+        cache_write,
+        None,
+        total,
+        None,
+        _routed_model(fields),
+        text(metadata.get("RequestId")),
+        "aws.bedrock",
+        kind,
+        *failure,
+        None,
+        source,
+    )
+
+
+def _counts(fields: Fields) -> tuple[tuple[Any, ...], Any, str | None]:
+    """Return the counts of a whole response, where they stand, and the kind of operation."""
+    usage = part(fields, "usage")
+    if usage is not None:
+        return tuple(map(usage.get, _NAMES)), fields["usage"], "chat"
+    headers = _headers(fields)
+    return tuple(_count(headers.get(name)) for name in _HEADERS), headers, None
+
+
+def _headers(fields: Fields) -> Fields:
+    return part(part(fields, "ResponseMetadata") or NOTHING, "HTTPHeaders") or NOTHING
+
+
+def _event_usage(fields: Fields) -> Fields | None:
+    """Return the usage in an event of ConverseStream."""
+    usage = part(part(fields, "metadata") or NOTHING, "usage")
+    return usage if usage is not None and "inputTokens" in usage else None
+
+
+def _routed_model(fields: Fields) -> str | None:
+    """Return the model that a prompt router chose; no other response names one."""
+    router = part(part(fields, "trace") or NOTHING, "promptRouter") or NOTHING
+    return text(router.get("invokedModelId"))
+
+
+def _count(header: Any) -> Any:
+    if type(header) is not str or len(header) > _MOST_DIGITS:
+        return header
+    return int(header) if header.isascii() and header.isdigit() else header
+
+
+def _json(payload: Any) -> Fields:
+    found = decoded(payload) if type(payload) is bytes else None
+    return NOTHING if found is None else found
+
+
+CLASSES: dict[str, Reader] = {"EventStreamMessage": read_object}
+
+_RAW = "_event_generator"
+
+STREAMS: dict[tuple[str, str], StreamClass] = {
+    ("aiobotocore.eventstream", "AioEventStream"): StreamClass(_RAW, True, is_failure),
+    ("botocore.eventstream", "EventStream"): StreamClass(_RAW, False, is_failure),
+}

@@ -1,0 +1,194 @@
+"""DashScope's native API (Qwen and others), as its SDK and REST give it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+
+from instrument.usage.fields import NOTHING, added, amounts, fields_of, first, part, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "models",
+    "characters",
+    "image_count",
+    "duration",
+)
+_ANOTHERS = ("choices", "data", "id", "object")
+_KINDS = {
+    "embeddings": "embeddings",
+    "choices": "chat",
+    "text": "chat",
+    "results": "rerank",
+}
+_HEAD_BYTES = 32
+_OK = 200
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether this is a response with a request id and an output, or such an error."""
+    if "request_id" not in fields or any(name in fields for name in _ANOTHERS):
+        return False
+    if text(fields.get("code")) is not None:
+        return "message" in fields
+    usage = part(fields, "usage")
+    if usage is None or "output" not in fields or "prompt_tokens" in usage:
+        return False
+    return any(name in usage for name in _COUNTS)
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole response; input includes what was cached, and output the reasoning."""
+    usage = _reported(part(fields, "usage") or NOTHING)
+    return _reading(fields, usage, fields.get("usage") if usage else None)
+
+
+def read_object(response: Any) -> Reading | None:
+    """Read any of the SDK's responses, which are dicts."""
+    fields = fields_of(response)
+    return None if fields is None else read(fields)
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is a chunk, which has the shape of a whole response."""
+    return matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge in which each count replaces the one before: they are running totals."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_response", "_source", "_usage")
+
+    def __init__(self) -> None:
+        self._response: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._source: Any = None
+
+    def add(self, fields: Fields) -> bool:
+        identity, known = fields.get("request_id"), self._response.get("request_id")
+        if identity and known and identity != known:
+            return False
+        new = {name: fields.get(name) for name in ("request_id", "status_code", "code", "message")}
+        output = _output(fields)
+        if output:
+            new["output"] = output
+        self._response.update({name: value for name, value in new.items() if value})
+        usage = _reported(part(fields, "usage") or NOTHING)
+        if usage:
+            self._usage.update({name: usage[name] for name in usage if usage[name] is not None})
+            self._source = fields.get("usage")
+        return True
+
+    def reading(self) -> Reading | None:
+        if not self._response and not self._usage:
+            return None
+        return _reading(self._response, self._usage, self._source)
+
+
+def _reading(fields: Fields, usage: Fields, source: Any) -> Reading:
+    input_tokens, output_tokens, model = _counts(usage)
+    before = part(usage, "prompt_tokens_details") or part(usage, "input_tokens_details") or NOTHING
+    after = part(usage, "output_tokens_details") or NOTHING
+    failure = _failure(fields)
+    return Reading(
+        input_tokens,
+        output_tokens,
+        before.get("cached_tokens"),
+        before.get("cache_creation_input_tokens"),
+        after.get("reasoning_tokens"),
+        usage.get("total_tokens"),
+        None,
+        model,
+        text(fields.get("request_id")),
+        "dashscope",
+        _kind(fields),
+        *failure,
+        None,
+        source,
+        _others(usage) if failure[0] is None else amounts(http_status=_status(fields)),
+    )
+
+
+def _reported(usage: Fields) -> Fields:
+    """Return the usage, nothing if it is but the zeros that the SDK puts where there is none.
+
+    No real response used no token at all and has no total.
+    """
+    if any(value for value in usage.values()) or usage.get("total_tokens") is not None:
+        return usage
+    return NOTHING
+
+
+def _counts(usage: Fields) -> tuple[Any, Any, str | None]:
+    """Return input, output and model; an embedding reports a total only, which is all input.
+
+    An application's usage is listed by the models that it ran.
+    """
+    models = usage.get("models")
+    if isinstance(models, list) and models:
+        parts = [fields_of(each) or NOTHING for each in models]
+        names = {text(each.get("model_id")) for each in parts}
+        return (
+            added(*(each.get("input_tokens") for each in parts)),
+            added(*(each.get("output_tokens") for each in parts)),
+            names.pop() if len(names) == 1 else None,
+        )
+    input_tokens, output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
+    if not input_tokens and not output_tokens and usage.get("total_tokens"):
+        return usage["total_tokens"], None, None
+    return input_tokens, output_tokens, None
+
+
+def _others(usage: Fields) -> dict[str, Any] | None:
+    """Return the usage that is no tokens; characters are zero where the SDK put them."""
+    seconds = None
+    if "video_count" not in usage and not usage.get("input_tokens"):
+        seconds = first(usage.get("seconds"), usage.get("duration"))
+    return amounts(
+        characters=usage.get("characters") or None,
+        images=usage.get("image_count"),
+        audio_seconds=seconds,
+    )
+
+
+def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
+    """Return outcome, code and message of an error, which the SDK returns and does not raise."""
+    status, code = _status(fields), text(fields.get("code"))
+    if status == _OK or (status is None and code is None):
+        return None, None, None
+    return "error", code or f"http_{status}", text(fields.get("message"))
+
+
+def _status(fields: Fields) -> int | None:
+    """Return the status as a plain integer: a stream's chunks have an `HTTPStatus`."""
+    status = fields.get("status_code")
+    return int(status) if isinstance(status, int) and not isinstance(status, bool) else None
+
+
+def _kind(fields: Fields) -> str | None:
+    output = _output(fields)
+    return next((kind for name, kind in _KINDS.items() if output.get(name)), None)
+
+
+def _output(fields: Fields) -> Fields:
+    """Return which of the names that tell the kind are in the output, decoded or not."""
+    output = fields.get("output")
+    if type(output) is Raw:
+        head = memoryview(output)[:_HEAD_BYTES].tobytes()
+        return {name: True for name in _KINDS if f'"{name}"'.encode() in head}
+    found = fields_of(output) or NOTHING
+    return {name: True for name in _KINDS if found.get(name)}
+
+
+CLASSES: dict[str, Reader] = {"DashScopeAPIResponse": read_object}
+
+STREAMS: dict[tuple[str, str], StreamClass] = {}

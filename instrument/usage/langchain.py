@@ -1,0 +1,179 @@
+"""LangChain's messages, whose usage is inclusive and adds up over the chunks of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from instrument.usage import openai
+from instrument.usage.adding import combined
+from instrument.usage.fields import NOTHING, added, fields_of, part, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "mistralai": "mistral_ai",
+    "xai": "x_ai",
+}
+_PROBED = 1_024
+
+_Counts = tuple[Any, Any, Any, Any, Any, Any]
+_NO_COUNTS: _Counts = (None, None, None, None, None, None)
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether the usage metadata has LangChain's names."""
+    usage = part(fields, "usage_metadata")
+    return usage is not None and "input_tokens" in usage and "total_tokens" in usage
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole message."""
+    usage = part(fields, "usage_metadata") or NOTHING
+    return _reading(fields, _counts(usage), fields.get("usage_metadata") if usage else None)
+
+
+def read_message(message: Any) -> Reading | None:
+    """Read an `AIMessage`."""
+    fields = fields_of(message)
+    return None if fields is None else read(fields)
+
+
+def read_generation(generation: Any) -> Reading | None:
+    """Read a `ChatGeneration` by its message."""
+    return read_message((fields_of(generation) or NOTHING).get("message"))
+
+
+def read_result(result: Any) -> Reading | None:
+    """Read a `ChatResult`, or an `LLMResult` of several prompts.
+
+    Alternatives for one prompt come from one response and repeat its usage. Models without
+    messages report in `llm_output` alone.
+    """
+    fields = fields_of(result) or NOTHING
+    generations, output = fields.get("generations"), part(fields, "llm_output") or NOTHING
+    found = combined(_readings(generations)) if type(generations) is list else None
+    if found is not None and (found.total_tokens is not None or found.input_tokens is not None):
+        return found
+    if part(output, "token_usage") is None:
+        return found
+    return openai.read(
+        {
+            "usage": output["token_usage"],
+            "model": output.get("model_name"),
+            "id": output.get("id"),
+            "object": "text_completion" if found is None else "chat.completion",
+        }
+    )
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is a message, or a chunk of one, with usage."""
+    return matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge that adds the counts of chunks; a whole message's replace them."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_counts", "_message", "_metadata", "_source")
+
+    def __init__(self) -> None:
+        self._counts: _Counts = _NO_COUNTS
+        self._message: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
+        self._source: Any = None
+
+    def add(self, fields: Fields) -> bool:
+        if "usage_metadata" not in fields:
+            return True
+        identity, known = text(fields.get("id")), self._message.get("id")
+        if identity is not None and known is not None and identity != known:
+            return False
+        self._message["id"] = identity or known
+        metadata = part(fields, "response_metadata") or NOTHING
+        for name in ("id", "model_name", "model", "model_provider"):
+            value = text(metadata.get(name))
+            if value is not None:
+                self._metadata[name] = value
+        usage = part(fields, "usage_metadata")
+        if usage is not None:
+            self._count(_counts(usage), is_whole=fields.get("type") == "ai")
+            self._source = fields["usage_metadata"]
+        return True
+
+    def reading(self) -> Reading | None:
+        if not self._message:
+            return None
+        fields = {**self._message, "response_metadata": self._metadata}
+        return _reading(fields, self._counts, self._source)
+
+    def _count(self, counts: _Counts, *, is_whole: bool) -> None:
+        if is_whole:
+            self._counts = counts
+            return
+        first, second, third, fourth, fifth, sixth = (
+            added(*pair) for pair in zip(self._counts, counts, strict=True)
+        )
+        self._counts = first, second, third, fourth, fifth, sixth
+
+
+def _readings(generations: list[Any]) -> Iterator[Reading]:
+    for place in generations[:_PROBED]:
+        alternatives = place if type(place) is list else generations
+        readings = (read_generation(each) for each in alternatives[:_PROBED])
+        said = next((each for each in readings if each is not None and _says(each)), None)
+        if said is not None:
+            yield said
+        if alternatives is generations:
+            return
+
+
+def _says(reading: Reading) -> bool:
+    return reading.total_tokens is not None or reading.response_id is not None
+
+
+def _counts(usage: Fields) -> _Counts:
+    before = part(usage, "input_token_details") or NOTHING
+    after = part(usage, "output_token_details") or NOTHING
+    return (
+        usage.get("input_tokens"),
+        usage.get("output_tokens"),
+        before.get("cache_read"),
+        before.get("cache_creation"),
+        after.get("reasoning"),
+        usage.get("total_tokens"),
+    )
+
+
+def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
+    metadata = part(fields, "response_metadata") or NOTHING
+    provider = text(metadata.get("model_provider"))
+    return Reading(
+        *counts,
+        None,
+        text(metadata.get("model_name")) or text(metadata.get("model")),
+        text(metadata.get("id")) or text(fields.get("id")),
+        None if provider is None else _PROVIDERS.get(provider, provider),
+        "chat",
+        source=source,
+    )
+
+
+CLASSES: dict[str, Reader] = {
+    "AIMessage": read_message,
+    "ChatGeneration": read_generation,
+    "ChatResult": read_result,
+    "LLMResult": read_result,
+}
+
+STREAMS: dict[tuple[str, str], StreamClass] = {}

@@ -1,0 +1,141 @@
+"""LiteLLM, a library in front of all providers, whose counts are inclusive whoever answered.
+
+Beside OpenAI's fields its usage has Anthropic's, which say of how much of the input was cached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from instrument.usage import openai
+from instrument.usage.fields import NOTHING, fields_of, part, text
+from instrument.usage.openai import OpenAIMerge
+from instrument.usage.reading import (
+    ITSELF,
+    Fields,
+    FieldsMerge,
+    Reader,
+    Reading,
+    StreamClass,
+)
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "cohere_chat": "cohere",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "text-completion-openai": "openai",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+_NAME_THEIR_PRICE = ("openrouter", "perplexity", "xai")
+
+matches = openai.matches
+streams = openai.streams
+
+
+def read(fields: Fields) -> Reading:
+    """Read a whole response by what is in it."""
+    return _with_hidden(openai.read(fields), NOTHING)
+
+
+def read_object(response: Any) -> Reading | None:
+    """Read any of the library's responses, with what they hold hidden."""
+    fields = fields_of(response)
+    return None if fields is None else _with_hidden(openai.read(fields), _hidden(response))
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge that keeps the last value of each field that is not null."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_chunks", "_hidden")
+
+    def __init__(self) -> None:
+        self._chunks = OpenAIMerge(None)
+        self._hidden: Fields = NOTHING
+
+    def add(self, fields: Fields) -> bool:
+        hidden = part(fields, _HIDDEN) or NOTHING
+        if fields.get("usage") is None and _is_reported(hidden.get("usage")):
+            fields = {**fields, "usage": hidden["usage"]}
+        if not self._chunks.add(fields):
+            return False
+        self._hidden = hidden or self._hidden
+        return True
+
+    def reading(self) -> Reading | None:
+        found = self._chunks.reading()
+        return None if found is None else _with_hidden(found, self._hidden)
+
+
+_HIDDEN = "_hidden_params"
+
+
+def fields_in(chunk: Any) -> Fields | None:
+    """Return the fields of a chunk, what it holds hidden being one of them."""
+    fields = fields_of(chunk)
+    return None if fields is None else {**fields, _HIDDEN: _hidden(chunk)}
+
+
+def _is_reported(usage: Any) -> bool:
+    """Tell whether it holds more than the zeros of a stream in which nobody reported usage."""
+    total = (fields_of(usage) or NOTHING).get("total_tokens")
+    return total is not None and total != 0
+
+
+def _hidden(response: Any) -> Fields:
+    """Return the dict that pydantic keeps apart as a private attribute, or that is an attribute."""
+    if hasattr(type(response), "__pydantic_private__"):
+        private = response.__pydantic_private__
+        held = private.get(_HIDDEN) if type(private) is dict else None
+    else:
+        held = (fields_of(response) or NOTHING).get(_HIDDEN)
+    return held if type(held) is dict else fields_of(held) or NOTHING
+
+
+def _with_hidden(found: Reading, hidden: Fields) -> Reading:
+    """Add provider and cost. What the library computes itself is no price of the provider's."""
+    name = text(hidden.get("custom_llm_provider"))
+    if name is None and found.cost_usd is None:
+        return found
+    cost = found.cost_usd
+    is_theirs = cost is not None and name in _NAME_THEIR_PRICE
+    if not is_theirs and type(hidden.get("response_cost")) in (int, float):
+        cost = hidden["response_cost"]
+    return replace(
+        found,
+        provider=_PROVIDERS.get(name, name) if name else found.provider,
+        cost_usd=cost,
+        cost_source=None if cost is None else "provider" if is_theirs else "caller",
+    )
+
+
+CLASSES: dict[str, Reader] = {
+    "EmbeddingResponse": read_object,
+    "ImageResponse": read_object,
+    "ModelResponse": read_object,
+    "ModelResponseStream": read_object,
+    "ResponsesAPIResponse": read_object,
+    "TextCompletionResponse": read_object,
+    "TranscriptionResponse": read_object,
+}
+
+_STREAM = StreamClass(ITSELF, is_async=False)
+
+STREAMS: dict[tuple[str, str], StreamClass] = {
+    ("litellm.litellm_core_utils.streaming_handler", "CustomStreamWrapper"): _STREAM,
+    ("litellm.responses.streaming_iterator", "BaseResponsesAPIStreamingIterator"): _STREAM,
+}

@@ -1,0 +1,79 @@
+"""Ollama's chat, generate and embed: the counts stand in the response itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instrument.usage.fields import fields_of, text
+from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+
+__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+
+_KINDS = {"message": "chat", "response": "text_completion", "embeddings": "embeddings"}
+_MERGED = ("model", "prompt_eval_count", "eval_count")
+
+
+def matches(fields: Fields) -> bool:
+    """Tell whether a model's evaluations are counted."""
+    return _is_counted(fields) and text(fields.get("model")) is not None
+
+
+def read(fields: Fields, source: Any = None) -> Reading:
+    """Read a whole response, which is its own usage; a prompt may go uncounted."""
+    return Reading(
+        fields.get("prompt_eval_count"),
+        fields.get("eval_count"),
+        model=text(fields.get("model")),
+        provider="ollama",
+        kind=next((kind for name, kind in _KINDS.items() if name in fields), None),
+        source=source,
+    )
+
+
+def read_object(response: Any) -> Reading | None:
+    """Read any of the SDK's responses."""
+    fields = fields_of(response)
+    return None if fields is None else read(fields, response if _is_counted(fields) else None)
+
+
+def streams(fields: Fields) -> bool:
+    """Tell whether this is a chunk, which has the shape of a whole response."""
+    if "done" in fields and "created_at" in fields and text(fields.get("model")):
+        return True
+    return matches(fields)
+
+
+def new_merge(*, sdk: bool) -> FieldsMerge:
+    """Return a merge that takes the counts from the chunk that says `done`."""
+    return _Merge()
+
+
+class _Merge:
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] = {}
+
+    def add(self, fields: Fields) -> bool:
+        if _is_counted(self._last) and "model" in fields:
+            return False
+        new = {name: fields.get(name) for name in _MERGED}
+        new.update({name: True for name in _KINDS if name in fields})
+        self._last.update({name: value for name, value in new.items() if value is not None})
+        return True
+
+    def reading(self) -> Reading | None:
+        return read(self._last) if self._last else None
+
+
+def _is_counted(fields: Fields) -> bool:
+    return fields.get("eval_count") is not None or fields.get("prompt_eval_count") is not None
+
+
+CLASSES: dict[str, Reader] = {
+    "ChatResponse": read_object,
+    "EmbedResponse": read_object,
+    "GenerateResponse": read_object,
+}
+
+STREAMS: dict[tuple[str, str], StreamClass] = {}
