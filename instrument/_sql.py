@@ -131,6 +131,8 @@ def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Ite
         return
     try:
         task(paths)
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
     except duckdb.Error:
         if len(paths) == 1:
             yield from paths

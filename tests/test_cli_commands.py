@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -295,6 +296,11 @@ def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:
         stderr=subprocess.PIPE,
     ) as process:
         time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == (b"", b"")
+        for _ in range(20):  # DuckDB may miss one that comes while it begins
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+                break
+        process.kill()
+        assert process.communicate() == (b"", b"")
     assert process.returncode == 130
