@@ -54,8 +54,8 @@ class Reading:
         self._pass(wanted, newest)
         return self._with_interrupted(newest.operations(), wanted, limit)
 
-    def starts(self, wanted: Wanted) -> Iterator[tuple[Source, Iterator[datetime]]]:
-        """Yield each file that may hold what is wanted, with the starts of what it holds."""
+    def starts(self, wanted: Wanted) -> Iterator[tuple[Source, Iterator[tuple[datetime, int]]]]:
+        """Yield each file that may hold what is wanted, with starts and sizes of what it has."""
         earliest = wanted.earliest()
         for source in self.sources:
             if source.reaches(earliest):
@@ -131,11 +131,11 @@ class Reading:
                         latest[session_id] = line.moment
         return sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
 
-    def _starts_in(self, source: Source, wanted: Wanted) -> Iterator[datetime]:
+    def _starts_in(self, source: Source, wanted: Wanted) -> Iterator[tuple[datetime, int]]:
         for line in scan([source], self.skipped, wanted.needles()):
             self._begun.add(line)
             if line.head.is_operation and wanted.takes(line.head, line.moment):
-                yield line.moment
+                yield line.moment, len(line.data)
 
     def _pass(self, wanted: Wanted, newest: _Newest) -> set[str]:
         """Gather what is wanted; return the sessions met whose parent is among the wanted ones."""

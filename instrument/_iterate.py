@@ -1,7 +1,7 @@
 """All operations in start order, in memory that does not grow with the log.
 
-Lines stand in the order in which operations ended. A first pass counts the starts; then stretches
-of time with so many operations each are read one after the other, each from the files that have
+Lines stand in the order in which operations ended. A first pass weighs the starts; then stretches
+of time with so many bytes each are read one after the other, each from the files that have
 operations in it.
 """
 
@@ -21,7 +21,7 @@ from instrument.operation import Operation
 
 __all__ = ["iterate"]
 
-OPERATIONS_AT_ONCE = 20_000
+BYTES_AT_ONCE = 32 * 1024**2
 _SLOT = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,10 +54,10 @@ def iterate(read: Callable[[bool], Reading], asked: Wanted, retries: int) -> Ite
 def _stretches(reading: Reading, asked: Wanted) -> Iterator[tuple[_Stretch, list[Operation]]]:
     slots: Counter[int] = Counter()
     spans: list[tuple[Source, datetime, datetime]] = []
-    for source, moments in reading.starts(asked):
+    for source, starts in reading.starts(asked):
         first = last = None
-        for moment in moments:
-            slots[(moment - _EPOCH) // _SLOT] += 1
+        for moment, size in starts:
+            slots[(moment - _EPOCH) // _SLOT] += size
             first = moment if first is None or moment < first else first
             last = moment if last is None or moment > last else last
         if first is not None and last is not None:
@@ -82,15 +82,15 @@ def _stretches(reading: Reading, asked: Wanted) -> Iterator[tuple[_Stretch, list
 def _divided(slots: Counter[int]) -> Iterator[_Stretch]:
     """Put neighbouring slots together until they hold enough; the last stretch is open."""
     begin: int | None = None
-    count = 0
+    size = 0
     ordered = sorted(slots)
     for place, slot in enumerate(ordered):
         begin = slot if begin is None else begin
-        count += slots[slot]
+        size += slots[slot]
         is_last = place == len(ordered) - 1
-        if is_last or count >= OPERATIONS_AT_ONCE:
+        if is_last or size >= BYTES_AT_ONCE:
             yield _Stretch(_EPOCH + begin * _SLOT, None if is_last else _EPOCH + (slot + 1) * _SLOT)
-            begin, count = None, 0
+            begin, size = None, 0
 
 
 def _later(moment: datetime | None, other: datetime) -> datetime:

@@ -57,6 +57,7 @@ NO_SESSION = SessionIdentity("")
 FAILED: Any = object()
 """What `Recorder.call` returns when the callback raised."""
 
+_PLAIN = {bool, float, int, str, type(None)}
 _MESSAGE_CHARACTERS = 500
 # readers pass longer lines over
 _LINE_BYTES = 15 * 1024**2
@@ -153,6 +154,9 @@ class Recorder:
 
     def clean_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """Return what of `metadata` is recorded: redacted, and such that JSON can hold it."""
+        if self.settings.redact is None and _is_plain(metadata):
+            # no code of the program runs, so what a signal handler calls meanwhile is tracked
+            return cast("dict[str, Any]", jsonable(metadata.copy()))
         cleaned = self.call("metadata", self._cleaned, metadata)
         return {} if cleaned is FAILED else cleaned
 
@@ -280,6 +284,10 @@ def warn_once(once: str, message: str) -> None:
 def lost_count() -> int:
     """Return how many lines this process could not write."""
     return _lost
+
+
+def _is_plain(metadata: dict[str, Any]) -> bool:
+    return {str}.issuperset(map(type, metadata)) and _PLAIN.issuperset(map(type, metadata.values()))
 
 
 def _encoded(line: Struct) -> bytes:

@@ -9,6 +9,7 @@ from collections import Counter
 import click
 
 from instrument.cli import options
+from instrument.cli.interrupts import ended_by_interrupt
 from instrument.cli.render_lists import render_rows
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import Output
@@ -37,7 +38,9 @@ def command(log: UsageLog, output: Output, query: str, as_csv: bool) -> None:
       instrument sql "select * from operations where outcome = 'error'" --json
       instrument sql - < report.sql
     """
-    relation = log.sql(sys.stdin.read() if query == "-" else query)
+    asked = sys.stdin.read() if query == "-" else query
+    with ended_by_interrupt():
+        relation = log.sql(asked)
     rows = relation.fetchall()
     if as_csv:
         output.begin()

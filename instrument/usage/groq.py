@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from instrument.usage import http, openai
 from instrument.usage.openai import OpenAIMerge, reader_of
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
 
-matches = openai.matches
-streams = openai.streams
+matches: Callable[[Fields], bool] = openai.matches
+streams: Callable[[Fields], bool] = openai.streams
 read_object: Reader = reader_of("groq")
 
 

@@ -5,6 +5,7 @@ Beside OpenAI's fields its usage has Anthropic's, which say of how much of the i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -40,8 +41,8 @@ _PROVIDERS = {
 }
 _NAME_THEIR_PRICE = ("openrouter", "perplexity", "xai")
 
-matches = openai.matches
-streams = openai.streams
+matches: Callable[[Fields], bool] = openai.matches
+streams: Callable[[Fields], bool] = openai.streams
 
 
 def read(fields: Fields) -> Reading:
