@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from instrument._guard import belongs_to_program
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
-__all__ = ["Settings", "configure", "disabled_by_environment", "settings"]
+__all__ = ["Settings", "as_path", "configure", "disabled_by_environment", "settings"]
 
 Durability = Literal["call", "fsync"]
 Redact = Callable[[str, Any], Any]
@@ -220,7 +220,8 @@ def _can_be_written(directory: Path) -> bool:
     return False
 
 
-def _path(name: str, value: Any) -> Path:
+def as_path(name: str, value: Any) -> Path:
+    """Return the absolute path that a user names; raises `ConfigurationError`."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise ConfigurationTypeError(name, value, "a path as text or a pathlib.Path")
     text = os.fspath(value)
@@ -307,7 +308,7 @@ def _rates(name: str, rates: Any) -> dict[str, float]:
 RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 _PRICES = f"models with any of {', '.join(RATES)}, in US dollars per million tokens"
 _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
-    "log_dir": _path,
+    "log_dir": as_path,
     "enabled": _boolean,
     "durability": _one_of_durabilities,
     "session_timeout_seconds": _seconds,

@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from instrument import context
 from instrument._clean import jsonable, plain_text, shown_error
 from instrument._clock import format_timestamp, new_id
-from instrument._config import _path
+from instrument._config import as_path
 from instrument._counts import impossible
 from instrument._guard import belongs_to_program
 from instrument._stats import SessionFacts, session_stats, total_tokens
@@ -76,7 +76,7 @@ class UsageLogger:
             raise ConfigurationError("service", service, "text that is not empty")
         self.service: str = service
         self._given_id = None if session_id is None else session(id=session_id).id
-        self._log_dir: Path | None = None if log_dir is None else _path("log_dir", log_dir)
+        self._log_dir: Path | None = None if log_dir is None else as_path("log_dir", log_dir)
         self._elsewhere: Recorder | None = None
 
     def __repr__(self) -> str:

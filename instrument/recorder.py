@@ -287,6 +287,8 @@ def lost_count() -> int:
 
 
 def _is_plain(metadata: dict[str, Any]) -> bool:
+    if type(metadata) is not dict:
+        return False
     return {str}.issuperset(map(type, metadata)) and _PLAIN.issuperset(map(type, metadata.values()))
 
 

@@ -1,4 +1,7 @@
-"""`UsageLogger` and `correlate_sessions`: the original's interface over this log."""
+"""`UsageLogger` and `correlate_sessions`: the original's interface over this log.
+
+The examples are those of the original's notes: claude-night-market, (c) 2025 athola, MIT licence.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from instrument._clean import encode_lines
-from instrument._config import _path, settings
+from instrument._config import as_path, settings
 from instrument._lines import decode_head, moment_of, operation_of, record_of, salvage
 from instrument._scan import Skipped, scan, sources_of
 from instrument.errors import InstrumentError
@@ -129,7 +129,7 @@ class _Target:
     """The log that is written to; what goes wrong there is raised."""
 
     def __init__(self, log_dir: str | os.PathLike[str] | None) -> None:
-        active = recorder() if log_dir is None else _recorder_of(_path("log_dir", log_dir))
+        active = recorder() if log_dir is None else _recorder_of(as_path("log_dir", log_dir))
         if not active.enabled:
             raise InstrumentError("nothing can be imported where recording is switched off")
         self.log_dir: Path = active.settings.log_dir
