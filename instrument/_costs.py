@@ -7,7 +7,7 @@ from datetime import datetime, time
 
 from instrument.pricing import Key, Pricing, Rates
 
-__all__ = ["cost_of", "saving_of"]
+__all__ = ["cost_of", "quoted", "saving_of"]
 
 _LONG_LIVED = (
     "(case when cache_write_tokens > 0 then least(cache_write_tokens,"
@@ -43,9 +43,9 @@ def _choice(pricing: Pricing, keys: Iterable[Key], of: Callable[[Rates], str]) -
 
 def _is(key: Key) -> str:
     provider, service, model = key
-    same = "is null" if provider is None else f"= {_text(provider)}"
+    same = "is null" if provider is None else f"= {quoted(provider)}"
     # the model first: it tells most apart
-    return f"model = {_text(model)} and provider {same} and service = {_text(service)}"
+    return f"model = {quoted(model)} and provider {same} and service = {quoted(service)}"
 
 
 def _holds(pricing: Pricing, rates: Rates) -> str:
@@ -53,7 +53,7 @@ def _holds(pricing: Pricing, rates: Rates) -> str:
     if pricing.as_of is not None:
         if not rates.since <= pricing.as_of < rates.until:
             return "false"
-        hour = f"time {_text(pricing.as_of.time().isoformat())}"
+        hour = f"time {quoted(pricing.as_of.time().isoformat())}"
     else:
         hour = "cast(timestamp at time zone 'UTC' as time)"
         if rates.since.year > 1:
@@ -70,7 +70,7 @@ def _holds(pricing: Pricing, rates: Rates) -> str:
 
 
 def _between(hour: str, begin: time, end: time) -> str:
-    first, last = (f"time {_text(each.isoformat())}" for each in (begin, end))
+    first, last = (f"time {quoted(each.isoformat())}" for each in (begin, end))
     joint = "or" if end < begin else "and"
     return f"({hour} >= {first} {joint} {hour} < {last})"
 
@@ -119,9 +119,10 @@ def _number(amount: float) -> str:
     return f"{amount:.17e}"
 
 
-def _text(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a literal of a text."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def _moment(moment: datetime) -> str:
-    return f"timestamptz {_text(moment.isoformat())}"
+    return f"timestamptz {quoted(moment.isoformat())}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from instrument._lines import operation_of
-from instrument._scan import Skipped, Source, scan, sources_of
+from instrument._scan import BLOCK_BYTES, Skipped, Source, scan, sources_of
 from instrument._wanted import Wanted
 from instrument.operation import Operation
 
@@ -17,7 +17,6 @@ __all__ = ["Follower"]
 
 
 MARK_BYTES = 64
-BLOCK_BYTES = 64 * 1024
 
 
 class Place(NamedTuple):

@@ -66,9 +66,9 @@ def _stretches(reading: Reading, asked: Wanted) -> Iterator[tuple[_Stretch, list
     for each in interrupted:
         slots[(each.timestamp - _EPOCH) // _SLOT] += 1
     for stretch in _divided(slots):
-        within = replace(asked, since=_later(asked.since, stretch.begin), until=asked.until)
-        if stretch.end is not None:
-            within = replace(within, until=_earlier(asked.until, stretch.end))
+        ends = [each for each in (asked.until, stretch.end) if each is not None]
+        since = max(asked.since or stretch.begin, stretch.begin)
+        within = replace(asked, since=since, until=min(ends, default=None))
         sources = [
             source
             for source, first, last in spans
@@ -91,11 +91,3 @@ def _divided(slots: Counter[int]) -> Iterator[_Stretch]:
         if is_last or size >= BYTES_AT_ONCE:
             yield _Stretch(_EPOCH + begin * _SLOT, None if is_last else _EPOCH + (slot + 1) * _SLOT)
             begin, size = None, 0
-
-
-def _later(moment: datetime | None, other: datetime) -> datetime:
-    return other if moment is None else max(moment, other)
-
-
-def _earlier(moment: datetime | None, other: datetime) -> datetime:
-    return other if moment is None else min(moment, other)

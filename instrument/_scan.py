@@ -16,6 +16,7 @@ from msgspec import Struct
 from instrument._lines import Head, decode_head, decode_heads, moment_of, salvage
 
 __all__ = [
+    "BLOCK_BYTES",
     "Line",
     "Skipped",
     "SkippedLine",

@@ -7,8 +7,9 @@ from typing import Any
 
 from duckdb import DuckDBPyRelation
 
+from instrument._costs import quoted
 from instrument._gather import Reading
-from instrument._sql import database, quoted, rows_of
+from instrument._sql import database, rows_of
 from instrument._wanted import Wanted, condition
 
 __all__ = ["copy_to_parquet", "selected"]
@@ -23,13 +24,10 @@ def selected(reading: Reading, asked: Wanted) -> DuckDBPyRelation:
 
 def copy_to_parquet(reading: Reading, asked: Wanted, path: Path) -> None:
     """Write the operations that are asked for as one Parquet file, compressed with zstd."""
-    where, params = condition(asked)
+    query, params = _query(asked)
+    target = f"{quoted(str(path))} (format parquet, compression zstd)"
     with database(reading, asked.since) as connection:
-        connection.execute(
-            f"copy (select * from operations where {where} order by {_START_ORDER})"
-            f" to {quoted(str(path))} (format parquet, compression zstd)",
-            params,
-        )
+        connection.execute(f"copy ({query}) to {target}", params)
 
 
 def _query(asked: Wanted) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ import msgspec
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from instrument._begun import Begun
-from instrument._costs import cost_of
+from instrument._costs import cost_of, quoted
 from instrument._gather import Reading
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES, operation_of
 from instrument._scan import MAX_LINE_BYTES, Source, scan
@@ -23,7 +23,7 @@ from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
 from instrument.pricing import Key, Pricing
 
-__all__ = ["Params", "database", "has_repeats", "keys_of", "quoted", "rows_of", "run"]
+__all__ = ["Params", "database", "has_repeats", "keys_of", "rows_of", "run"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -229,10 +229,6 @@ def _look_again_if_vanished(sources: list[Source]) -> None:
 def _write(file: BinaryIO, operation: Operation | None) -> None:
     if operation is not None:
         file.write(msgspec.json.encode(operation) + b"\n")
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _column(name: str) -> str:

@@ -66,6 +66,7 @@ def session_stats(
     outcomes = Counter(each.outcome for each in operations)
     durations = sorted(each.duration_seconds for each in operations)
     billed = billed_of(operations) if billed is None else billed
+    sums = {name: sum(getattr(each, name) or 0 for each in billed) for name in COUNTED}
     first, last = _span(operations, facts.entered_at)
     return SessionStats(
         session_id=session_id,
@@ -76,7 +77,7 @@ def session_stats(
         cancelled_count=outcomes["cancelled"],
         partial_count=outcomes["partial"],
         interrupted_count=outcomes["interrupted"],
-        **{name: sum(getattr(each, name) or 0 for each in billed) for name in COUNTED},
+        **sums,
         total_tokens=sum(total_tokens(each) or 0 for each in billed),
         operations_without_usage=sum(map(_is_without_usage, operations)),
         success_rate=success_rate_of(outcomes),
@@ -87,10 +88,7 @@ def session_stats(
         p99_seconds=percentile(durations, 0.99),
         cost_usd=_known_sum(each.cost_usd for each in billed),
         cost_coverage=_cost_coverage(billed),
-        cache_hit_ratio=cache_hit_ratio(
-            sum(each.cache_read_tokens or 0 for each in billed),
-            sum(each.input_tokens or 0 for each in billed),
-        ),
+        cache_hit_ratio=cache_hit_ratio(sums["cache_read_tokens"], sums["input_tokens"]),
         cache_saved_usd=_known_sum(map(saved, billed)),
         first_at=first,
         last_at=last,

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-__all__ = ["Carried", "from_environment", "is_session_id", "to_environment", "to_headers"]
+__all__ = [
+    "Carried",
+    "from_environment",
+    "inherited",
+    "is_session_id",
+    "to_environment",
+    "to_headers",
+]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._~:-]{1,128}", re.ASCII)
 _OPERATION_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -77,3 +84,11 @@ def from_environment(environment: Mapping[str, str]) -> Carried | None:
         parent_id=parent_id if _OPERATION_ID.fullmatch(parent_id) else None,
         trace_id=trace.group(1) if trace and set(trace.group(1)) != {"0"} else None,
     )
+
+
+def inherited(environment: Mapping[str, str]) -> Carried | None:
+    """Return the same; `None` for an invalid id too, which the recorder warns of."""
+    try:
+        return from_environment(environment)
+    except ValueError:
+        return None

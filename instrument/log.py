@@ -237,11 +237,11 @@ class UsageLog:
 
         Raises `ConfigurationError` for an unknown key, and as `operations` does.
         """
-        keys, asked = grouping(by), wanted(session, **filters)
+        keys = grouping(by)
         if session is not None:
             operations = self.operations(session, children=True, **filters)
             return summed_in_session(operations, keys, zone, self.pricing)
-        return self._summed((keys,), asked, zone)[0]
+        return self._summed((keys,), wanted(**filters), zone)[0]
 
     def overview(
         self, by: str | Iterable[str], *, zone: tzinfo = UTC, **filters: Unpack[Filters]

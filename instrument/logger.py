@@ -20,7 +20,7 @@ from instrument._config import as_path
 from instrument._counts import impossible
 from instrument._guard import belongs_to_program
 from instrument._stats import SessionFacts, session_stats, total_tokens
-from instrument.carrier import from_environment
+from instrument.carrier import inherited
 from instrument.context import Scope, SessionIdentity, enclosing
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.log import UsageLog
@@ -283,10 +283,7 @@ def _joined(session_id: str, around: Scope | None) -> Scope:
 
 def _handed_on() -> Scope | None:
     """Return what the environment says that this process is inside of."""
-    try:
-        carried = from_environment(os.environ)
-    except ValueError:  # the recorder warns of it
-        return None
+    carried = inherited(os.environ)
     if carried is None:
         return None
     identity = SessionIdentity(carried.session_id, trace_id=carried.trace_id)

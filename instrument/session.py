@@ -132,7 +132,7 @@ class Session(SessionIdentity):
         """Return the operation in another process that all of this is inside of."""
         if found is not None:
             return found.parent_id
-        inherited = _inherited()
+        inherited = carrier.inherited(os.environ)
         if inherited is None or inherited.session_id not in (self.id, self.parent_id):
             return None
         return inherited.parent_id
@@ -196,20 +196,13 @@ def _around() -> tuple[str | None, str | None]:
     found = context.scope.get()
     if found is not None and found.session is not NO_SESSION:
         return found.session.id, found.session.trace_id
-    inherited = _inherited()
+    inherited = carrier.inherited(os.environ)
     return (None, None) if inherited is None else (inherited.session_id, inherited.trace_id)
-
-
-def _inherited() -> Carried | None:
-    try:
-        return carrier.from_environment(os.environ)
-    except ValueError:  # the recorder warns of it
-        return None
 
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
     if outer is None:
-        inherited = _inherited()
+        inherited = carrier.inherited(os.environ)
         return Scope(entered, parent_id=None if inherited is None else inherited.parent_id)
     parent = outer if isinstance(outer, RunningOperation) else outer.parent
     return Scope(entered, outer, parent, None if parent is not None else outer.parent_id)

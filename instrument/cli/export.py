@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from instrument.cli import options
-from instrument.cli.query import resolved
+from instrument.cli.query import ALL, resolved
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import Output
 from instrument.log import UsageLog
@@ -65,7 +65,7 @@ def command(
       instrument export --format parquet -o log.parquet
       instrument export @last --format json | jq .tokens
     """
-    chosen = None if session == "@all" else resolved(log, session)
+    chosen = None if session == ALL else resolved(log, session)
     if form == "parquet" and not output.as_json:
         if target is None:
             raise click.UsageError("Parquet needs a file: --output FILE")

@@ -79,11 +79,7 @@ def _row(figure: Figure, before: SessionStats, after: SessionStats) -> Sequence[
     ]
 
 
-def _group(
-    key: tuple[str | None, str | None],
-    pair: tuple[SummaryRow | None, SummaryRow | None],
-    view: View,
-) -> list[Text]:
+def _group(key: Key, pair: Pair, view: View) -> list[Text]:
     first, second = (None if row is None else row.total_tokens for row in pair)
     calls = [0 if row is None else row.operation_count for row in pair]
     called = count(calls[1]) if calls[0] == calls[1] else f"{calls[0]:,} to {calls[1]:,}"

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import http
-from instrument.usage.fields import NOTHING, added, failure, fields_of, part, text
+from instrument.usage.fields import NOTHING, added, by_fields, failure, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -71,10 +71,7 @@ def read(fields: Fields) -> Reading:
     )
 
 
-def read_object(message: Any) -> Reading | None:
-    """Read the SDK's `Message`."""
-    fields = fields_of(message)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:

@@ -6,7 +6,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from instrument.usage.fields import NOTHING, added, amounts, fields_of, first, part, text, whole
+from instrument.usage.fields import (
+    NOTHING,
+    added,
+    amounts,
+    by_fields,
+    first,
+    part,
+    text,
+    whole,
+)
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -74,10 +83,7 @@ def read(fields: Fields) -> Reading:
     )
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read any of the SDK's responses."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:

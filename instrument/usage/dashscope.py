@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from instrument.usage.fields import NOTHING, added, amounts, fields_of, first, part, text
+from instrument.usage.fields import NOTHING, added, amounts, by_fields, fields_of, first, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -49,10 +49,7 @@ def read(fields: Fields) -> Reading:
     return _reading(fields, usage, fields.get("usage") if usage else None)
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read any of the SDK's responses, which are dicts."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:

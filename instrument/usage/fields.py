@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from instrument.usage.reading import Fields
+from instrument.usage.reading import Fields, Reader, Reading
 
 __all__ = [
     "NOTHING",
     "added",
     "amounts",
+    "by_fields",
     "failure",
     "fields_of",
     "first",
@@ -42,6 +43,16 @@ def fields_of(value: Any) -> Fields | None:
         extra = value.__pydantic_extra__
         return {**own, **extra} if extra else own
     return own or _without_dict(value)
+
+
+def by_fields(read: Callable[[Fields], Reading | None]) -> Reader:
+    """Return a reader for any result that `fields_of` can look into."""
+
+    def read_object(result: Any) -> Reading | None:
+        fields = fields_of(result)
+        return None if fields is None else read(fields)
+
+    return read_object
 
 
 def part(fields: Fields, name: str) -> Fields | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from instrument.usage.fields import NOTHING, added, failure, fields_of, part, text
+from instrument.usage.fields import NOTHING, added, by_fields, failure, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -66,10 +66,7 @@ def read(fields: Fields) -> Reading:
     return _reading(fields, _counts(usage), _source(fields) if usage else None)
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read the SDK's `GenerateContentResponse` or `EmbedContentResponse`."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from instrument.usage import openai
 from instrument.usage.adding import combined
-from instrument.usage.fields import NOTHING, added, fields_of, part, text
+from instrument.usage.fields import NOTHING, added, by_fields, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -40,10 +40,7 @@ def read(fields: Fields) -> Reading:
     return _reading(fields, _counts(usage), fields.get("usage_metadata") if usage else None)
 
 
-def read_message(message: Any) -> Reading | None:
-    """Read an `AIMessage`."""
-    fields = fields_of(message)
-    return None if fields is None else read(fields)
+read_message: Reader = by_fields(read)
 
 
 def read_generation(generation: Any) -> Reading | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from instrument.usage import openai
-from instrument.usage.fields import NOTHING, fields_of, part
+from instrument.usage.fields import NOTHING, by_fields, fields_of, part
 from instrument.usage.merging import new_merge as new_stream_merge
 from instrument.usage.readers import reader_for
 from instrument.usage.reading import Fields, FieldsMerge, Merge, Reader, Reading, StreamClass
@@ -28,10 +26,7 @@ def read(fields: Fields) -> Reading | None:
     return found or _beside(fields)
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read a `ChatResponse` or a `CompletionResponse`."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:

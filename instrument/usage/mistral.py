@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import openai
-from instrument.usage.fields import NOTHING, amounts, fields_of, part, text
+from instrument.usage.fields import NOTHING, amounts, by_fields, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -38,10 +38,7 @@ def read(fields: Fields) -> Reading:
     )
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read any of the SDK's responses."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:
