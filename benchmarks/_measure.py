@@ -85,6 +85,8 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def environment_with(**changes: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("INSTRUMENT_")}
+    # or else a checkout is compiled anew each time, which what is installed is not
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)
     return inherited | {"PYTHONPATH": str(ROOT)} | changes
 
 

@@ -1,15 +1,20 @@
 """Tells what a piece of work cost: calls, tokens, money, time and failures, in a local log."""
 
+import importlib
+import typing
+
 from instrument._config import configure
-from instrument.clients import install, uninstall
 from instrument.errors import ConfigurationError, InstrumentError, InstrumentWarning
-from instrument.log import UsageLog
-from instrument.logger import UsageLogger, correlate_sessions
 from instrument.operation import Operation, SessionStats, Usage
 from instrument.propagation import propagate
 from instrument.running import current_operation
 from instrument.session import Session, current_session, session
 from instrument.tracked import track, tracked
+
+if typing.TYPE_CHECKING:
+    from instrument.clients import install, uninstall
+    from instrument.log import UsageLog
+    from instrument.logger import UsageLogger, correlate_sessions
 
 __all__ = [
     "ConfigurationError",
@@ -32,3 +37,24 @@ __all__ = [
     "tracked",
     "uninstall",
 ]
+
+# what a program needs that only records is imported at once; these double its time
+_ON_FIRST_USE = {
+    "UsageLog": "log",
+    "UsageLogger": "logger",
+    "correlate_sessions": "logger",
+    "install": "clients",
+    "uninstall": "clients",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_ON_FIRST_USE[name]}")
+    found = globals()[name] = getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,9 +16,10 @@ __all__ = [
     "to_headers",
 ]
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9._~:-]{1,128}", re.ASCII)
-_OPERATION_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.ASCII)
+# compiled when first needed: most programs never are handed anything
+_SESSION_ID = r"[A-Za-z0-9._~:-]{1,128}"
+_OPERATION_ID = r"[0-9a-f]{16}"
+_TRACEPARENT = r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"
 
 
 class Carried(Struct, frozen=True):
@@ -31,7 +32,7 @@ class Carried(Struct, frozen=True):
 
 def is_session_id(value: object) -> bool:
     """Tell whether `value` may be a session id: 1 to 128 of `[A-Za-z0-9._~:-]`."""
-    return isinstance(value, str) and _SESSION_ID.fullmatch(value) is not None
+    return isinstance(value, str) and re.fullmatch(_SESSION_ID, value) is not None
 
 
 def trace_id_of(root: str) -> str:
@@ -78,10 +79,10 @@ def from_environment(environment: Mapping[str, str]) -> Carried | None:
     if not is_session_id(session_id):
         raise ValueError(session_id)
     parent_id = environment.get("INSTRUMENT_PARENT_ID", "")
-    trace = _TRACEPARENT.fullmatch(environment.get("TRACEPARENT", ""))
+    trace = re.fullmatch(_TRACEPARENT, environment.get("TRACEPARENT", ""))
     return Carried(
         session_id=session_id,
-        parent_id=parent_id if _OPERATION_ID.fullmatch(parent_id) else None,
+        parent_id=parent_id if re.fullmatch(_OPERATION_ID, parent_id) else None,
         trace_id=trace.group(1) if trace and set(trace.group(1)) != {"0"} else None,
     )
 

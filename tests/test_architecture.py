@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -81,7 +83,7 @@ def _nodes(tree: ast.AST, when: str) -> Iterator[tuple[ast.AST, str]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inner = "call"
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             inner = "never"
         else:
             inner = when
@@ -197,16 +199,33 @@ def test_names_that_a_module_declares_public_exist(name: str) -> None:
 
 def test_the_package_root_declares_every_name_that_it_has_in_order() -> None:
     root = importlib.import_module("instrument")
-    assert root.__all__ == sorted(n for n, value in vars(root).items() if _is_public(n, value))
+    there = {name: getattr(root, name) for name in dir(root)}
+    assert root.__all__ == sorted(n for n, value in there.items() if _is_public(n, value))
 
 
 def _is_public(name: str, value: object) -> bool:
     return not (name.startswith("_") or isinstance(value, ModuleType) or name == "annotations")
 
 
-def test_the_package_root_holds_nothing_but_names() -> None:
+def test_the_package_root_holds_nothing_but_names_and_what_finds_them_on_first_use() -> None:
     body = ast.parse(inspect.getsource(importlib.import_module("instrument"))).body
-    assert {type(node) for node in body} <= {ast.Expr, ast.ImportFrom, ast.Assign}
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    assert functions == {"__getattr__", "__dir__"}
+    imports = {ast.Import, ast.ImportFrom, ast.If}
+    assert {type(node) for node in body} == {ast.Expr, ast.Assign, ast.FunctionDef, *imports}
+
+
+def test_importing_the_package_loads_nothing_that_reads_the_log() -> None:
+    code = "import instrument, sys; print(*(n for n in sys.modules if n.startswith('instrument.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    names = {name.removeprefix("instrument.") for name in loaded.split()}
+    assert "recorder" in names
+    assert [name for name in names if in_layer(name, "reading")] == []
+
+
+def test_an_unknown_name_of_the_package_root_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'instrument' has no attribute 'Tracker'"):
+        importlib.import_module("instrument").Tracker  # noqa: B018 - it is the getting that fails
 
 
 @pytest.mark.parametrize(
