@@ -35,7 +35,7 @@ encode_lines = msgspec.json.Encoder().encode_lines
 def encode_anyway(line: Struct) -> bytes:
     """Return a line that JSON or UTF-8 cannot hold as it is, mended, with its newline."""
     mended = {name: jsonable(value) for name, value in asdict(line).items()}
-    return encode_lines((type(line)(**mended),))
+    return encode_lines([type(line)(**mended)])
 
 
 def shortened(line: Struct) -> Struct:

@@ -12,7 +12,6 @@ from instrument.usage.reading import Reading
 __all__ = ["are_plausible", "impossible", "plus", "tokens_of", "without"]
 
 _MOST_TOKENS = 10**12
-_COUNT_CLASSES = frozenset((int, type(None)))
 _COUNTS = (
     "input_tokens",
     "output_tokens",
@@ -25,26 +24,18 @@ _COUNTS = (
 
 def are_plausible(reading: Reading) -> bool:
     """Tell quickly that nothing is impossible; `False` means to look with `impossible`."""
-    kinds = {
-        reading.input_tokens.__class__,
-        reading.output_tokens.__class__,
-        reading.cache_read_tokens.__class__,
-        reading.cache_write_tokens.__class__,
-        reading.reasoning_tokens.__class__,
-        reading.total_tokens.__class__,
-    }
-    if not kinds <= _COUNT_CLASSES or reading.cost_usd is not None:
-        return False
-    # negative if one of them is, and not below the largest
-    together = (
-        (reading.input_tokens or 0)
-        | (reading.output_tokens or 0)
-        | (reading.cache_read_tokens or 0)
-        | (reading.cache_write_tokens or 0)
-        | (reading.reasoning_tokens or 0)
-        | (reading.total_tokens or 0)
+    counts = (
+        reading.input_tokens,
+        reading.output_tokens,
+        reading.cache_read_tokens,
+        reading.cache_write_tokens,
+        reading.reasoning_tokens,
+        reading.total_tokens,
     )
-    return 0 <= together <= _MOST_TOKENS
+    for count in counts:
+        if count is not None and (type(count) is not int or not 0 <= count <= _MOST_TOKENS):
+            return False
+    return reading.cost_usd is None and reading.cost_source is None
 
 
 def impossible(reading: Reading) -> dict[str, Any]:

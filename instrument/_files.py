@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from instrument._guard import belongs_to_program
+from instrument._loading import importing
 
 try:
     import fcntl
@@ -217,7 +218,8 @@ def load_keeping_write() -> Callable[[int, bytes, int], int]:
     """Have what `write` needs loaded before it is timed."""
     global _keeping_write
     try:
-        import ctypes  # few milliseconds, which a program without threads need not spend
+        with importing:
+            import ctypes  # few milliseconds, which a program without threads need not spend
 
         found = ctypes.PyDLL(None).write
         found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)

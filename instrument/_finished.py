@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instrument._claims import Claimant, owner_of
 from instrument._clean import jsonable
-from instrument._counts import are_plausible, impossible, plus, tokens_of, without
+from instrument._counts import are_plausible, impossible, plus, without
 from instrument.operation import OperationLine
 from instrument.recorder import Recorder
 from instrument.usage import total
 from instrument.usage.reading import Merge, Reading, Readings
 
-__all__ = ["Following", "put_details", "put_reading", "put_steps", "put_verdict", "taken"]
+__all__ = [
+    "NOTHING",
+    "Following",
+    "counted",
+    "put_beside",
+    "put_steps",
+    "put_verdict",
+    "taken",
+]
 
 
 class Following(Struct, eq=False):
@@ -41,47 +50,44 @@ def taken(tokens: list[bool]) -> bool:
         return False
 
 
-def put_reading(
-    line: OperationLine,
-    reading: Reading,
-    result: Any,
-    operation: Claimant,
-    added: Reading | None,
-    active: Recorder,
+NOTHING = Reading()
+"""What is read from a result that says nothing."""
+
+
+def counted(
+    operation: Claimant, reading: Reading, result: Any, added: Reading | None
+) -> tuple[Reading, str | None, dict[str, Any] | None]:
+    """Return what of `reading` and `added` counts here, who counted the rest, and what cannot be.
+
+    The last are the counts that nothing can have, which are left out of the first.
+    """
+    if type(reading) is Readings:
+        own, owner = _unclaimed(operation, reading)
+    else:
+        own, owner = reading, None
+        if operation.parent is not None or operation.claims:
+            owner = owner_of(operation, reading, result)
+            own = reading if owner is None else NOTHING
+    if added is not None:
+        own = plus(own, added)
+    if are_plausible(own):
+        return own, owner, None
+    dropped = impossible(own)
+    own = without(own, dropped)
+    source = None if own.cost_usd is None else own.cost_source or "provider"
+    return replace(own, cost_source=source), owner, dropped
+
+
+def put_beside(
+    line: OperationLine, reading: Reading, dropped: dict[str, Any] | None, active: Recorder
 ) -> None:
-    """Put what a result says on the line; its usage only if no operation inside has counted it."""
-    line.provider = reading.provider
-    line.kind = reading.kind
-    line.response_id = reading.response_id
-    line.attempt = reading.attempt
-    if reading.model is not None:
-        line.model = reading.model
-    if reading.details is not None:
-        put_details(line, reading.details, active)
+    """Put what a result says beside its usage; the metadata names the counts that were dropped."""
     if reading.outcome is not None:
         put_verdict(line, reading, active)
-    if reading.__class__ is Readings:
-        reading = _unclaimed(line, reading, operation)
     else:
-        owner = owner_of(operation, reading, result)
-        if owner is not None:
-            line.usage_operation_id = owner
-            if added is None:
-                return
-            reading = Reading()
-    if added is not None:
-        reading = plus(reading, added)
-    if not are_plausible(reading):
-        reading = _possible(line, reading)
-    line.tokens = tokens_of(reading)
-    line.input_tokens = reading.input_tokens
-    line.output_tokens = reading.output_tokens
-    line.cache_read_tokens = reading.cache_read_tokens
-    line.cache_write_tokens = reading.cache_write_tokens
-    line.reasoning_tokens = reading.reasoning_tokens
-    if reading.cost_usd is not None:
-        line.cost_usd = reading.cost_usd
-        line.cost_source = reading.cost_source or "provider"
+        _put_details(line, reading, active)
+    if dropped:
+        line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
 
 
 def put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None:
@@ -89,13 +95,7 @@ def put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None
     line.outcome = None if verdict.outcome == "error" else verdict.outcome
     line.error_type = verdict.error_type
     line.error_message = active.clean_message(verdict.error_message)
-    if verdict.attempt is not None:
-        line.attempt = verdict.attempt
-
-
-def put_details(line: OperationLine, details: dict[str, Any], active: Recorder) -> None:
-    """Put what a provider says beside usage into the metadata; what the program says stands."""
-    line.metadata = {**active.clean_metadata(details), **line.metadata}
+    _put_details(line, verdict, active)
 
 
 def put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
@@ -105,20 +105,19 @@ def put_steps(line: OperationLine, following: Following, begun_ns: int) -> None:
         line.first_chunk_seconds = (following.first_chunk_ns - begun_ns) / 1e9
 
 
-def _possible(line: OperationLine, reading: Reading) -> Reading:
-    """Return the reading without the counts that nothing can have, which the metadata names."""
-    dropped = impossible(reading)
-    if not dropped:
-        return reading
-    line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
-    return without(reading, dropped)
+def _put_details(line: OperationLine, said: Reading, active: Recorder) -> None:
+    if said.attempt is not None:
+        line.attempt = said.attempt
+    if said.details is not None:
+        # what the program says stands
+        line.metadata = {**active.clean_metadata(said.details), **line.metadata}
 
 
-def _unclaimed(line: OperationLine, readings: Readings, operation: Claimant) -> Reading:
-    """Return the sum of what no operation inside has counted already."""
+def _unclaimed(operation: Claimant, readings: Readings) -> tuple[Reading, str | None]:
+    """Return the sum of what no operation inside has counted already, and one that has."""
     owners = [owner_of(operation, part, None) for part in readings.parts]
     ours = [part for part, owner in zip(readings.parts, owners, strict=True) if owner is None]
     if len(ours) == len(owners):
-        return readings
-    line.usage_operation_id = next(owner for owner in owners if owner is not None)
-    return total(ours) if ours else Reading()
+        return readings, None
+    owner = next(owner for owner in owners if owner is not None)
+    return total(ours), owner

@@ -126,11 +126,12 @@ class Recorder:
         What a signal handler raises meanwhile goes on to the program, with the line written once.
         """
         try:
-            self._append(_encoded(line), now_ns)
+            if not self._journal.append(_encoded(line), now_ns):
+                _count_lost()
         except BaseException:
             data = _encoded(line)
-            if not self._journal.holds(data):
-                self._append(data, now_ns)
+            if not self._journal.holds(data) and not self._journal.append(data, now_ns):
+                _count_lost()
             raise
 
     def hold_run_lock(self) -> str:
@@ -189,10 +190,6 @@ class Recorder:
     def release(self) -> None:
         """Take the sign of life away: this process ends in good order."""
         self._run_lock.release()
-
-    def _append(self, data: bytes, now_ns: int) -> None:
-        if not self._journal.append(data, now_ns):
-            _count_lost()
 
     def _cleaned(self, metadata: dict[str, Any]) -> dict[str, Any]:
         if self.settings.redact is None:
@@ -294,12 +291,12 @@ def _is_plain(metadata: dict[str, Any]) -> bool:
 
 def _encoded(line: Struct) -> bytes:
     try:
-        data = encode_lines((line,))
+        data = encode_lines([line])
     except Exception as error:
         if belongs_to_program(error):
             raise
         data = encode_anyway(line)
-    return data if len(data) <= _LINE_BYTES else encode_lines((shortened(line),))
+    return data if len(data) <= _LINE_BYTES else encode_lines([shortened(line)])
 
 
 def _count_lost() -> None:

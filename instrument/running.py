@@ -11,11 +11,12 @@ from msgspec import Struct
 from instrument import context
 from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp, new_id
-from instrument._counts import plus
+from instrument._counts import plus, tokens_of
 from instrument._finished import (
+    NOTHING,
     Following,
-    put_details,
-    put_reading,
+    counted,
+    put_beside,
     put_steps,
     put_verdict,
     taken,
@@ -143,7 +144,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.done or self.recorder.closed:
             return
         try:
-            reading = None if read is None else self._read(read, result)
+            try:
+                reading = None if read is None else read(result)
+            except Exception as error:  # a result that cannot be looked at
+                self.recorder.not_read(error, kind_name(type(result)))
+                reading = None
             if self.site.asks:
                 reading = self._asked(result, reading)
             self._end(now_ns, reading, result)
@@ -308,6 +313,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following = self.following
         if following is not None and not taken(following.open):
             return
+        if self.given is not None:
+            reading = reconciled(reading, self.given)
+        own = reading = NOTHING if reading is None else reading
+        owner = dropped = None
+        if reading is not NOTHING or self.added is not None:
+            own, owner, dropped = counted(self, reading, result, self.added)
         line = OperationLine(
             format_timestamp(self.started_ns),
             session.id,
@@ -315,31 +326,40 @@ class RunningOperation(Scope, eq=False, weakref=True):
             site.operation,
             True,
             elapsed_ns / 1e9,
-            None,
+            tokens_of(own),
             _NOTED_NOTHING if self.noted is None else active.clean_metadata(self.noted),
             self.id,
             self.parent_id,
             session.trace_id,
             session.parent_id,
             session.name,
-            model=self.model,
-            pid=active.pid,
+            None,
+            None,
+            None,
+            reading.provider,
+            reading.model or self.model,
+            reading.kind,
+            own.input_tokens,
+            own.output_tokens,
+            own.cache_read_tokens,
+            own.cache_write_tokens,
+            own.reasoning_tokens,
+            own.cost_usd,
+            own.cost_source,
+            reading.response_id,
+            owner,
+            pid=active.pid,  # with two more arguments, Python would collect them in a list first
         )
-        if self.given is not None:
-            reading = reconciled(reading, self.given)
-        if reading is None and self.added is not None:
-            reading = Reading()
-        if reading is not None:
-            put_reading(line, reading, result, self, self.added, active)
+        if reading is not NOTHING or dropped:
+            put_beside(line, reading, dropped, active)
         if self.failure is not None and verdict is None:
             verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
         if verdict is not None:
             put_verdict(line, verdict, active)
-            if verdict.details is not None:
-                put_details(line, verdict.details, active)
         if following is not None:
             put_steps(line, following, self.begun_ns)
-        site.slow = elapsed_ns > SLOW_NS
+        if elapsed_ns > SLOW_NS or site.slow:
+            site.slow = elapsed_ns > SLOW_NS
         self.done = True
         active.write(line, now_ns)
         if session.gate is not None:
@@ -353,16 +373,19 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
     """
     try:
         active = recorder()
-        if not active.enabled or outer.__class__ is Muted:
+        if not active.enabled:
             return None
-        around = active.outermost(perf_counter_ns()) if outer is None else outer
-        parent = around if around.__class__ is RunningOperation else around.parent
-        parent_id = around.parent_id if parent is None else parent.id
+        kind = type(outer)
+        if kind is Muted:
+            return None
+        around: Any = active.outermost(perf_counter_ns()) if outer is None else outer
+        parent = around if kind is RunningOperation else around.parent
+        session = around.session
         operation = RunningOperation(
-            around.session,
+            session,
             outer,
             parent if parent is None or not parent.done else _running(parent),
-            parent_id,
+            around.parent_id if parent is None else parent.id,
             False,
             site,
             active,
@@ -376,8 +399,8 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
     except Exception as error:
         swallow(error)
         return None
-    if operation.session.gate is not None:
-        operation.session.gate.admit(operation)
+    if session.gate is not None:
+        session.gate.admit(operation)
     if site.slow and not site.lazy:
         _announce(operation)
     return operation

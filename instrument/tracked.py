@@ -16,6 +16,7 @@ from instrument import context
 from instrument._clean import copied
 from instrument._clock import new_id
 from instrument._config import disabled_by_environment
+from instrument._loading import importing
 from instrument.context import enclosing, leave
 from instrument.errors import (
     ConfigurationError,
@@ -209,7 +210,8 @@ def _track_once(site: Site, target: Any) -> Any:
 
 def proxy(target: Any, site: Site) -> Any:
     """Return a transparent proxy of a callable object that is tracked at `site`."""
-    from instrument.proxies import TrackedCallable  # wrapt, on first need
+    with importing:
+        from instrument.proxies import TrackedCallable  # wrapt, on first need
 
     return TrackedCallable(target, site, _wrapper(target, site), proxy)
 

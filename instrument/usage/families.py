@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, cast
 
+from instrument._loading import importing
 from instrument.usage.documents import document_failure
 from instrument.usage.reading import Family, Fields, ProviderFamily, Reader, Reading, StreamClass
 
@@ -112,7 +113,8 @@ def load(name: str) -> Family:
     """Return a family's module."""
     family = _loaded.get(name)
     if family is None:
-        family = _loaded[name] = import_module(f"instrument.usage.{name}")
+        with importing:
+            family = _loaded[name] = import_module(f"instrument.usage.{name}")
     return cast(Family, family)
 
 

@@ -80,6 +80,30 @@ def test_forking_from_a_thread_while_others_record_loses_nothing(tmp_path: Path)
     assert len(ids) == len(set(ids)) == 4_010
 
 
+def test_a_fork_beside_a_thread_that_imports_a_reader_does_not_hang_the_child(
+    tmp_path: Path,
+) -> None:
+    program = """
+        class Slow:  # an import that lasts, so that the fork comes in the middle of it
+            def find_spec(self, name, path=None, target=None):
+                if name == "instrument.usage.openai": begun.set(); time.sleep(0.5)
+        begun, response = threading.Event(), {"usage": {"prompt_tokens": 1}}
+        sys.meta_path.insert(0, Slow())
+        thread = threading.Thread(target=ask, args=(response,))
+        thread.start()
+        begun.wait()
+        if os.fork() == 0:
+            signal.alarm(20)
+            ask(response)
+            os._exit(0)
+        print(os.wait()[1])
+        thread.join()
+        """
+    output, _ = run(program, tmp_path)
+    assert output.split() == ["0"]
+    assert [each.input_tokens for each in UsageLog(tmp_path).operations()] == [1, 1]
+
+
 def test_the_end_of_a_child_unlocks_nothing_of_its_parent(tmp_path: Path) -> None:
     program = """
         ask()
