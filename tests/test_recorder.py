@@ -68,6 +68,22 @@ for n in range(3): ask()
     assert (len(raw_ids(tmp_path)), [len(line) for line in torn]) == (4, [100])
 
 
+@pytest.mark.parametrize("function", ["open", "write", "stat", "mkdir", "listdir"])
+def test_a_fake_file_system_that_the_program_puts_in_place_disturbs_nobody(
+    function: str, tmp_path: Path
+) -> None:
+    program = f"""
+        def refuse(path, *rest, **more):
+            if str(path).startswith({str(tmp_path)!r}) or {function == "write"}:
+                raise FileNotFoundError(2, "no such file in here", str(path))
+            return real(path, *rest, **more)
+        real, os.{function} = os.{function}, refuse
+        print(ask(1), ask(2))
+        """
+    output, errors = run(program, tmp_path / "log")
+    assert (output, "Traceback" in errors) == ("1 2", False)
+
+
 def test_recording_resumes_by_itself_when_the_fault_ends(tmp_path: Path) -> None:
     program = f"""
 {TOLD}
