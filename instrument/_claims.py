@@ -15,8 +15,8 @@ _CLAIMS_KEPT = 10_000
 class Claimant(Protocol):
     """An operation as claims see it.
 
-    `claims` maps what a response is known by to the object that must be the same, if any, and to
-    who counted it.
+    `claims` maps what a response is known by to the object that must be the same, if any (of its
+    counts, to its model), and to who counted it.
     """
 
     id: str
@@ -27,13 +27,14 @@ class Claimant(Protocol):
 def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
     """Return whose usage this is: an operation's that ran inside this one, or `None`, its own.
 
-    Its own is claimed on every operation around. A response is known by its id, without one by
-    its `source`; where its reading has none, by `result`, of which only the latest is kept.
+    Its own is claimed on every operation around. A response is known by its id, a run of a tool
+    by its conversation and counts, without any of them by its `source`; where its reading has
+    none, by `result`, of which only the latest is kept. Of one that a library in between has
+    renamed, what was counted inside is known by model and counts.
     """
     claims, above = operation.claims, operation.parent
-    if above is None and not claims:
-        return None
-    key: Any = reading.response_id
+    counts = _counts(reading)
+    key: Any = reading.response_id or _conversation(reading, counts)
     same = None
     if key is None:
         key, same = _known_by(reading.source, result)
@@ -43,11 +44,31 @@ def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
         claim = claims.get(key)
         if claim is not None and claim[0] is same:
             return str(claim[1])
+        claim = claims.get(counts) if reading.is_renamed and counts is not None else None
+        if claim is not None and (reading.model is None or claim[0] in (None, reading.model)):
+            return str(claim[1])
     claim = (same, operation.id)
     while above is not None:
         _claim(above.claims, key, claim)
+        if counts is not None:
+            _claim(above.claims, counts, (reading.model, operation.id))
         above = above.parent
     return None
+
+
+def _counts(reading: Reading) -> tuple[Any, ...] | None:
+    """Return what tells a response from others when its id does not, `None` if nothing does."""
+    if type(reading.input_tokens) is not int or type(reading.output_tokens) is not int:
+        return None
+    return reading.input_tokens, reading.output_tokens
+
+
+def _conversation(reading: Reading, counts: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Return what tells a tool's run from others, in whatever form its output is read."""
+    if reading.details is None or counts is None:
+        return None
+    conversation = reading.details.get("conversation_id")
+    return None if conversation is None else (conversation, *counts)
 
 
 def _known_by(source: Any, result: Any) -> tuple[Any, Any]:

@@ -39,10 +39,7 @@ def belongs_to_program(error: BaseException, *, in_callback: bool = False) -> bo
 # without making an enum's member of each number, which takes 0.3 ms in all
 _handler_of = inspect.unwrap(signal.getsignal)
 _SIGNALS = frozenset(inspect.unwrap(signal.valid_signals)())
-_SYSTEM = (
-    "access close fstat fsync ftruncate listdir lseek lstat mkdir open pread replace stat"
-    " uname unlink write"
-).split()
+_SYSTEM = ("fstat", "listdir", "lstat", "mkdir", "open", "pread", "replace", "stat", "write")
 _OUR_CLASSES = frozenset(("builtins", "instrument", "msgspec", "_socket", "socket", "json"))
 
 

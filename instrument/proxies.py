@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from importlib import import_module
@@ -20,8 +21,9 @@ import wrapt
 
 from instrument import context
 from instrument.context import leave
+from instrument.recorder import swallow
 from instrument.running import RunningOperation, Site
-from instrument.usage import StreamClass, reader_for, stream_for
+from instrument.usage import StreamClass, is_unread, read_wrapped, reader_for, stream_for
 from instrument.wrappers import tapped
 
 __all__ = [
@@ -30,8 +32,11 @@ __all__ = [
     "follow_held",
     "follow_iterator",
     "follow_manager",
+    "follow_raw",
     "follow_stream",
 ]
+
+_READS = frozenset({"iter_bytes", "iter_lines", "iter_text", "json", "parse", "read", "text"})
 
 
 class Followed(wrapt.AutoObjectProxy[Any]):
@@ -53,8 +58,11 @@ class Followed(wrapt.AutoObjectProxy[Any]):
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
         if name in ("close", "aclose") and callable(value):
-            return _ending(value, self._self_operation)
+            return _ending(value, self._self_end)
         return value
+
+    def _self_end(self) -> None:
+        self._self_operation.left_early()
 
     def __enter__(self) -> Any:
         entered = self.__wrapped__.__enter__()
@@ -132,16 +140,61 @@ class FollowedManager(Followed):
 
     def _self_entered(self, given: Any) -> Any:
         followed = self._self_enter(self._self_operation, given)
-        if followed is given:
+        if isinstance(followed, FollowedResponse):
+            self._self_response = followed._self_bare
+        elif followed is given:
             self._self_response = given
         return followed
 
     def _self_left(self, exception: tuple[Any, ...]) -> None:
         operation, response = self._self_operation, self._self_response
-        if response is None or exception[0] is not None:
+        if response is None or exception[0] is not None or operation.following is not None:
             operation.left_early()
         else:
             operation.returned(response, reader_for(type(response)))
+
+
+class FollowedResponse(Followed):
+    """Around an SDK's raw response: the operation lasts until its body is read, or left."""
+
+    def __init__(self, wrapped: Any, operation: RunningOperation) -> None:
+        super().__init__(wrapped, operation, follow_raw)
+        self._self_bare: Any = getattr(wrapped, "_self_bare", wrapped)
+        self._self_taken: tuple[Any, Any] = (None, None)
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if name in _READS and callable(value):
+            return _passing(value, self._self_operation, self._self_take)
+        return value
+
+    def _self_take(self, body: Any) -> Any:
+        """Return the body, or what follows it; the same each time that an SDK gives it again."""
+        if body is not self._self_taken[0]:
+            try:
+                self._self_taken = body, self._self_followed(body)
+            except Exception as error:  # what cannot be followed is handed on as it is
+                swallow(error)
+                self._self_taken = body, body
+        return self._self_taken[1]
+
+    def _self_followed(self, body: Any) -> Any:
+        operation = self._self_operation
+        followed = _follow_entered(operation, body)
+        if followed is not body:
+            return followed
+        for method, is_async in (("__next__", False), ("__anext__", True)):
+            if hasattr(body, method):
+                return tapped(operation, body, is_async=is_async)
+        operation.returned(self._self_bare, read_wrapped)
+        return body
+
+    def _self_end(self) -> None:
+        operation = self._self_operation
+        if operation.following is None:
+            operation.returned(self._self_bare, read_wrapped)
+        else:
+            operation.left_early()
 
 
 class ReadThroughTap(Followed):
@@ -202,7 +255,7 @@ def follow_held(operation: RunningOperation, holder: Any, stream: Any, of: Strea
     Without a proxy, the stream itself tells when it is closed.
     """
     _tap(operation, stream, of, holder)
-    stream.close = _ending(stream.close, operation)
+    stream.close = _ending(stream.close, operation.left_early)
     return holder
 
 
@@ -211,6 +264,14 @@ def follow_manager(operation: RunningOperation, manager: Any, *, is_async: bool)
     operation.withdraw()
     again = partial(follow_manager, is_async=is_async)
     return FollowedManager(manager, operation, again, _follow_entered)
+
+
+def follow_raw(operation: RunningOperation, response: Any) -> Any:
+    """Return a proxy of a raw response whose body is unread."""
+    followed = FollowedResponse(response, operation)
+    # what reads the body refers to this one, too
+    weakref.finalize(followed._self_bare.http_response, operation.left_early)
+    return followed
 
 
 def follow_iterator(operation: RunningOperation, iterator: Any, *, is_async: bool) -> Any:
@@ -234,33 +295,66 @@ def _tap(operation: RunningOperation, stream: Any, of: StreamClass, opening: Any
 
 
 def _follow_entered(operation: RunningOperation, stream: Any) -> Any:
-    found = stream_for(type(stream))
+    kind = type(stream)
+    if getattr(kind, "followed_by_instrument", False) is True:
+        return stream.follow_for_instrument(operation)
+    if reader_for(kind) is read_wrapped and is_unread(stream):
+        return follow_raw(operation, stream)
+    found = stream_for(kind)
     if found is None or found.iterator is None:
         return stream
     return follow_stream(operation, stream, of=found)
 
 
-def _ending(close: Callable[..., Any], operation: RunningOperation) -> Callable[..., Any]:
+def _passing(
+    read: Callable[..., Any], operation: RunningOperation, take: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """Return a `read` whose result, awaited where it must be, goes through `take`."""
+
+    @wraps(read)
+    def reading(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = read(*args, **kwargs)
+        except BaseException as error:
+            operation.raised(error)
+            raise
+        return _passing_later(result, operation, take) if isawaitable(result) else take(result)
+
+    return reading
+
+
+async def _passing_later(
+    reading: Awaitable[Any], operation: RunningOperation, take: Callable[[Any], Any]
+) -> Any:
+    try:
+        result = await reading
+    except BaseException as error:
+        operation.raised(error)
+        raise
+    return take(result)
+
+
+def _ending(close: Callable[..., Any], end: Callable[[], None]) -> Callable[..., Any]:
     @wraps(close)
     def closing(*args: Any, **kwargs: Any) -> Any:
         try:
             result = close(*args, **kwargs)
         except BaseException:
-            operation.left_early()
+            end()
             raise
         if isawaitable(result):
-            return _ending_later(result, operation)
-        operation.left_early()
+            return _ending_later(result, end)
+        end()
         return result
 
     return closing
 
 
-async def _ending_later(closing: Awaitable[Any], operation: RunningOperation) -> Any:
+async def _ending_later(closing: Awaitable[Any], end: Callable[[], None]) -> Any:
     try:
         return await closing
     finally:
-        operation.left_early()
+        end()
 
 
 class TrackedCallable(wrapt.AutoObjectProxy[Any]):

@@ -33,6 +33,7 @@ from instrument._said import (
 from instrument.context import Scope
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
 from instrument.recorder import FAILED, Muted, recorder, swallow
+from instrument.usage import read_raised
 from instrument.usage.failures import NO_OUTCOME, Outcome, outcome_of
 from instrument.usage.reading import Reader, Reading
 
@@ -171,7 +172,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             verdict = self._what_happened(error)
             following = self.following
             if following is None:
-                self._end(now_ns, None, None, verdict)
+                self._end(now_ns, self._read(read_raised, error), None, verdict)
             else:
                 self._end(now_ns, self._merged(following), following.latest, verdict)
         except Exception as ours:

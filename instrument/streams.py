@@ -13,11 +13,12 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+from instrument._loading import importing
 from instrument._said import kind_name
 from instrument.context import Scope
 from instrument.recorder import swallow
 from instrument.running import RunningOperation
-from instrument.usage import Reader, reader_for, stream_for
+from instrument.usage import Reader, is_unread, read_wrapped, reader_for, stream_for
 from instrument.usage.reading import ITSELF
 from instrument.wrappers import (
     async_generator_wrapper,
@@ -86,6 +87,8 @@ def _unread(operation: RunningOperation, kind: type, error: Exception) -> Plan:
 
 def _plan(plans: dict[type, Plan], kind: type) -> Plan:
     follow = _native_follow(kind) or _sdk_follow(kind)
+    if follow is None and reader_for(kind) is read_wrapped:
+        follow = _follow_raw
     if follow is None and plans is _STREAM_PLANS:
         follow = _iterator_follow(kind)
     plan = (follow, None if follow is not None else reader_for(kind))
@@ -117,8 +120,8 @@ def _sdk_follow(kind: type) -> Follow | None:
     stream = stream_for(kind)
     if stream is None:
         return None
-    from instrument import proxies  # wrapt, on first need
-
+    with importing:
+        from instrument import proxies  # wrapt, on first need
     if stream.iterator is None:
         return partial(proxies.follow_manager, is_async=stream.is_async)
     if stream.iterator == ITSELF:
@@ -129,8 +132,8 @@ def _sdk_follow(kind: type) -> Follow | None:
 def _iterator_follow(kind: type) -> Follow | None:
     for method, is_async in (("__next__", False), ("__anext__", True)):
         if hasattr(kind, method):
-            from instrument import proxies  # wrapt, on first need
-
+            with importing:
+                from instrument import proxies  # wrapt, on first need
             return partial(proxies.follow_iterator, is_async=is_async)
     return None
 
@@ -139,11 +142,20 @@ def _follow_held(read: Reader | None, operation: RunningOperation, result: Any) 
     for value in result.values():
         stream = stream_for(type(value))
         if stream is not None and stream.iterator is not None and stream.iterator != ITSELF:
-            from instrument import proxies  # wrapt, on first need
-
+            with importing:
+                from instrument import proxies  # wrapt, on first need
             return proxies.follow_held(operation, result, value, stream)
     operation.returned(result, read)
     return result
+
+
+def _follow_raw(operation: RunningOperation, response: Any) -> Any:
+    if is_unread(response):
+        with importing:
+            from instrument import proxies  # wrapt, on first need
+        return proxies.follow_raw(operation, response)
+    operation.returned(response, read_wrapped)
+    return response
 
 
 def _follow_again(operation: RunningOperation, result: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from responses import chat, chunks, counts, embedding, named, only
+from tool_output import gemini, printing
 
 from instrument import current_operation, propagate, session, track, tracked
 from instrument.testing import CapturedOperations
@@ -263,6 +265,37 @@ def test_a_stream_without_an_id_that_is_collected_into_a_list_is_counted_once(
     tracked(service="s", operation="outer")(lambda: list(stream()))()
     assert named(capture_operations, "stream").tokens == 15
     assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+@pytest.mark.parametrize("read", [json.loads, lambda text: text.encode(), lambda text: f"{text}\n"])
+def test_what_a_tool_printed_is_counted_once_in_whatever_form_it_is_handed_on(
+    capture_operations: CapturedOperations, read: Callable[[str], Any]
+) -> None:
+    printed = tracked(service="s", operation="tool")(lambda: json.dumps(gemini()))
+    tracked(service="s", operation="outer")(lambda: read(printed()))()
+    assert named(capture_operations, "tool").tokens
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+def test_what_a_tool_had_used_when_it_failed_is_read_from_the_exception_once(
+    capture_operations: CapturedOperations,
+) -> None:
+    tool = tracked(service="s", operation="tool")(
+        lambda: printing(json.dumps(gemini()), code=3).check_returncode()
+    )
+    with pytest.raises(subprocess.CalledProcessError):
+        tracked(service="s", operation="outer")(lambda: tool())()
+    failed, outer = named(capture_operations, "tool"), named(capture_operations, "outer")
+    assert (failed.error_type, failed.tokens) == ("CalledProcessError", 34161)
+    assert nothing_of_its_own(outer)
+
+
+def test_another_conversation_of_a_tool_is_the_outer_operations_own(
+    capture_operations: CapturedOperations,
+) -> None:
+    printed = tracked(service="s", operation="tool")(lambda: json.dumps(gemini()))
+    tracked(service="s", operation="outer")(lambda: printed() and gemini(session_id="2"))()
+    assert [each.tokens for each in capture_operations] == [34161, 34161]
 
 
 def test_an_added_field_does_not_make_it_another_response(

@@ -58,6 +58,43 @@ def test_a_response_reported_twice_in_a_session_is_charged_once_and_again_in_ano
     assert [(row.service, row.total_tokens) for row in rows] == [("gemini", 20), ("outer", 0)]
 
 
+def test_an_operation_that_stands_in_two_files_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), operation(2))
+    write(tmp_path, operation(1), name="2026-11-21-host-0001.jsonl")
+    (row,) = UsageLog(tmp_path).summary("service")
+    assert (row.operation_count, row.total_tokens) == (2, 20)
+
+
+def test_what_an_hour_in_the_cache_costs_is_in_the_sum(tmp_path: Path) -> None:
+    usage = {"input_tokens": 9_000, "output_tokens": 1, "cache_write_tokens": 5_000}
+    keys = {"service": "anthropic", "model": "claude-sonnet-4-5"} | usage
+    write(tmp_path, operation(1, metadata={"cache_write_1h_tokens": 4_000}, **keys))
+    write(tmp_path, operation(2, session_id="other", **keys), name="2026-11-21-host-0001.jsonl")
+    log = UsageLog(tmp_path)
+    (row,) = log.summary("model")
+    work, other = (log.stats(each).cost_usd or 0 for each in ("work", "other"))
+    assert row.cost_usd == pytest.approx(work + other)
+    assert work > other
+
+
+def test_the_last_sign_of_life_is_found_in_another_file(tmp_path: Path) -> None:
+    write(tmp_path, begin(1), operation(50, pid=78))
+    write(tmp_path, operation(31, pid=77), name="2026-11-21-host-0001.jsonl")
+    write(tmp_path, operation(90, pid=79), name="2026-11-22-host-0001.jsonl")
+    (row,) = UsageLog(tmp_path).summary("outcome", outcome="interrupted")
+    assert (row.operation_count, row.total_duration_seconds) == (1, 31.0)
+
+
+def test_a_path_with_dots_is_read_by_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "log", begin(9), operation(1))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    rows = UsageLog("../log").summary("outcome")
+    assert counts(rows, "outcome") == [("interrupted", 1), ("ok", 1)]
+
+
 def test_days_weeks_and_months_begin_in_the_zone_that_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, operation(1, timestamp="2026-11-30T23:30:00Z"))
     log = UsageLog(tmp_path)

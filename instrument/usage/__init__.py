@@ -5,8 +5,9 @@ To add a provider, write a module like `google` and give it its rows in `familie
 
 from instrument.usage.adding import total
 from instrument.usage.families import stream_for
+from instrument.usage.http import is_unread, read_wrapped
 from instrument.usage.merging import new_merge
-from instrument.usage.readers import reader_for
+from instrument.usage.readers import read_raised, reader_for
 from instrument.usage.reading import Merge, Reader, Reading, Readings, StreamClass
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "Reading",
     "Readings",
     "StreamClass",
+    "is_unread",
     "new_merge",
+    "read_raised",
+    "read_wrapped",
     "reader_for",
     "stream_for",
     "total",

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from instrument.usage import texts
 from instrument.usage.failures import attempt_of_request, details_of_response
-from instrument.usage.fields import NOTHING, fields_of, text
+from instrument.usage.fields import NOTHING, fields_of, part, text
 from instrument.usage.reading import Fields, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "read", "read_wrapped"]
+__all__ = ["CLASSES", "STREAMS", "is_unread", "read", "read_wrapped"]
 
 _PROVIDERS = {
     "api.cohere.com": "cohere",
@@ -56,6 +56,12 @@ def read_wrapped(response: Any) -> Reading | None:
         return None
     attempt = attempt_of_request((fields_of(inner) or NOTHING).get("_request"))
     return found if attempt is None else replace(found, attempt=attempt)
+
+
+def is_unread(response: Any) -> bool:
+    """Tell whether the body of an SDK's raw response can still be read, as a stream's."""
+    inner = part(fields_of(response) or NOTHING, "http_response") or NOTHING
+    return inner.get("is_closed") is False and "_content" not in inner
 
 
 def _read(response: Any, fields: Fields, status: Any, content: Any) -> Reading | None:

@@ -23,6 +23,7 @@ _PROVIDERS = {
     "xai": "x_ai",
 }
 _PROBED = 1_024
+_RUNS = ("lc_run-", "run-")
 
 _Counts = tuple[Any, Any, Any, Any, Any, Any]
 _NO_COUNTS: _Counts = (None, None, None, None, None, None)
@@ -95,7 +96,9 @@ class _Merge:
             return True
         identity, known = text(fields.get("id")), self._message.get("id")
         if identity is not None and known is not None and identity != known:
-            return False
+            if _is_of_run(known) or not _is_of_run(identity) or self._source is not None:
+                return False
+            self._metadata.setdefault("id", known)  # what comes first may have the provider's
         self._message["id"] = identity or known
         metadata = part(fields, "response_metadata") or NOTHING
         for name in ("id", "model_name", "model", "model_provider"):
@@ -155,15 +158,22 @@ def _counts(usage: Fields) -> _Counts:
 def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
     metadata = part(fields, "response_metadata") or NOTHING
     provider = text(metadata.get("model_provider"))
+    response_id, message_id = text(metadata.get("id")), text(fields.get("id"))
     return Reading(
         *counts,
         None,
         text(metadata.get("model_name")) or text(metadata.get("model")),
-        text(metadata.get("id")) or text(fields.get("id")),
+        response_id or message_id,
         None if provider is None else _PROVIDERS.get(provider, provider),
         "chat",
         source=source,
+        is_renamed=response_id is None and _is_of_run(message_id),
     )
+
+
+def _is_of_run(message_id: str | None) -> bool:
+    """Tell whether LangChain itself made the id, from that of the run."""
+    return message_id is not None and message_id.startswith(_RUNS)
 
 
 CLASSES: dict[str, Reader] = {

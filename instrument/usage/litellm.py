@@ -39,6 +39,9 @@ _PROVIDERS = {
     "watsonx": "ibm.watsonx.ai",
     "xai": "x_ai",
 }
+_ENCODED = "resp_bGl0ZWxsbT"
+"""How ids begin in which the library tells itself, in base 64, who gave the one in it."""
+
 _NAME_THEIR_PRICE = ("openrouter", "perplexity", "xai")
 
 matches: Callable[[Fields], bool] = openai.matches
@@ -53,7 +56,9 @@ def read(fields: Fields) -> Reading:
 def read_object(response: Any) -> Reading | None:
     """Read any of the library's responses, with what they hold hidden."""
     fields = fields_of(response)
-    return None if fields is None else _with_hidden(openai.read(fields), _hidden(response))
+    if fields is None:
+        return None
+    return _with_hidden(openai.read(_plainly(fields)), _hidden(response))
 
 
 def new_merge(*, sdk: bool) -> FieldsMerge:
@@ -88,7 +93,15 @@ _HIDDEN = "_hidden_params"
 def fields_in(chunk: Any) -> Fields | None:
     """Return the fields of a chunk, what it holds hidden being one of them."""
     fields = fields_of(chunk)
-    return None if fields is None else {**fields, _HIDDEN: _hidden(chunk)}
+    return None if fields is None else {**_plainly(fields), _HIDDEN: _hidden(chunk)}
+
+
+def _plainly(fields: Fields) -> Fields:
+    """Name the type of an event by a text, which here is one of an enumeration."""
+    kind = fields.get("type")
+    if type(kind) is str or not isinstance(kind, str):
+        return fields
+    return {**fields, "type": str.__str__(kind)}
 
 
 def _is_reported(usage: Any) -> bool:
@@ -109,6 +122,8 @@ def _hidden(response: Any) -> Fields:
 
 def _with_hidden(found: Reading, hidden: Fields) -> Reading:
     """Add provider and cost. What the library computes itself is no price of the provider's."""
+    if found.response_id is not None and found.response_id.startswith(_ENCODED):
+        found = replace(found, is_renamed=True)
     name = text(hidden.get("custom_llm_provider"))
     if name is None and found.cost_usd is None:
         return found
@@ -129,6 +144,9 @@ CLASSES: dict[str, Reader] = {
     "ImageResponse": read_object,
     "ModelResponse": read_object,
     "ModelResponseStream": read_object,
+    "ResponseCompletedEvent": read_object,
+    "ResponseFailedEvent": read_object,
+    "ResponseIncompleteEvent": read_object,
     "ResponsesAPIResponse": read_object,
     "TextCompletionResponse": read_object,
     "TranscriptionResponse": read_object,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrument.usage.fields import fields_of, text
+from instrument.usage.fields import by_fields, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -18,8 +18,12 @@ def matches(fields: Fields) -> bool:
     return _is_counted(fields) and text(fields.get("model")) is not None
 
 
-def read(fields: Fields, source: Any = None) -> Reading:
+def read(fields: Fields) -> Reading:
     """Read a whole response, which is its own usage; a prompt may go uncounted."""
+    return _reading(fields, fields if _is_counted(fields) else None)
+
+
+def _reading(fields: Fields, source: Any) -> Reading:
     return Reading(
         fields.get("prompt_eval_count"),
         fields.get("eval_count"),
@@ -30,10 +34,7 @@ def read(fields: Fields, source: Any = None) -> Reading:
     )
 
 
-def read_object(response: Any) -> Reading | None:
-    """Read any of the SDK's responses."""
-    fields = fields_of(response)
-    return None if fields is None else read(fields, response if _is_counted(fields) else None)
+read_object: Reader = by_fields(read)
 
 
 def streams(fields: Fields) -> bool:
@@ -49,21 +50,24 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 
 
 class _Merge:
-    __slots__ = ("_last",)
+    __slots__ = ("_last", "_source")
 
     def __init__(self) -> None:
         self._last: dict[str, Any] = {}
+        self._source: Any = None
 
     def add(self, fields: Fields) -> bool:
         if _is_counted(self._last) and "model" in fields:
             return False
+        if _is_counted(fields):
+            self._source = fields
         new = {name: fields.get(name) for name in _MERGED}
         new.update({name: True for name in _KINDS if name in fields})
         self._last.update({name: value for name, value in new.items() if value is not None})
         return True
 
     def reading(self) -> Reading | None:
-        return read(self._last) if self._last else None
+        return _reading(self._last, self._source) if self._last else None
 
 
 def _is_counted(fields: Fields) -> bool:

@@ -17,7 +17,7 @@ _TOLD_LITTLE = ("error", "failed", "turn.failed")
 
 
 def read(process: Any) -> Reading | None:
-    """Read a `subprocess.CompletedProcess`.
+    """Read a `subprocess.CompletedProcess`, or the `CalledProcessError` that `check=True` raises.
 
     What the output says of an error wins over the exit code, unless it names no code. The message
     is that error's, else the last line of what the process complained.
@@ -103,6 +103,6 @@ def _last_line(stderr: Any) -> str | None:
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
-CLASSES: dict[str, Reader] = {"CompletedProcess": read}
+CLASSES: dict[str, Reader] = {"CalledProcessError": read, "CompletedProcess": read}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

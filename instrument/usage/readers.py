@@ -13,7 +13,7 @@ from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
 from instrument.usage.texts import begins_run, read_bytes, read_run, read_text
 
-__all__ = ["reader_for"]
+__all__ = ["read_raised", "reader_for"]
 
 _KEYS = frozenset(BY_KEY)
 _OBJECT_KEYS = _KEYS | {"status_code"}
@@ -31,9 +31,14 @@ def reader_for(cls: type) -> Reader | None:
     """
     if cls in _BUILTINS:
         return _BUILTINS[cls]
-    if not issubclass(cls, BaseException):
-        return class_reader(cls) or _shape_reader(cls)
-    return None
+    found = class_reader(cls)
+    return found if found or issubclass(cls, BaseException) else _shape_reader(cls)
+
+
+def read_raised(error: BaseException) -> Reading | None:
+    """Read an exception that carries what the failed call gave."""
+    reader = reader_for(type(error))
+    return None if reader is None else reader(error)
 
 
 def read_mapping(value: Mapping[str, Any]) -> Reading | None:

@@ -35,7 +35,9 @@ class Reading(Usage, frozen=True, gc=False):
     else is worth recording, as metadata: usage that is no tokens (`images`, `audio_seconds`,
     `search_units`), and of a failure `http_status`, `error_code`, `request_id`. `hint` is what the
     program could do to have its usage known; it too takes no part in equality. `attempt` is how
-    often the request was sent until this came of it, where the response shows it.
+    often the request was sent until this came of it, where the response shows it. `is_renamed`
+    says that a library in between made the `response_id`: whoever read the response below knows
+    it by another.
     """
 
     provider: str | None = None
@@ -48,6 +50,7 @@ class Reading(Usage, frozen=True, gc=False):
     details: dict[str, Any] | None = None
     hint: str | None = None
     attempt: int | None = None
+    is_renamed: bool = False
 
     def hinting(self, hint: str) -> Reading:
         """Return the same with a hint."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from typing import Any
 
 import pytest
@@ -22,10 +24,18 @@ from langchain_core.outputs import (  # noqa: E402 - as above
     Generation,
     LLMResult,
 )
-from openai_wire import USED, chat, failing, serving, used  # noqa: E402 - as above
+from openai_wire import (  # noqa: E402 - as above
+    USED,
+    chat,
+    embeddings,
+    failing,
+    serving,
+    used,
+)
 from responses import only  # noqa: E402 - as above
+from usage_samples import replaying  # noqa: E402 - as above
 
-from instrument import tracked  # noqa: E402 - as above
+from instrument import install, tracked, uninstall  # noqa: E402 - as above
 from instrument.testing import capture  # noqa: E402 - as above
 from instrument.usage import Reading, new_merge, reader_for  # noqa: E402 - as above
 
@@ -88,6 +98,41 @@ async def test_a_stream_comes_to_the_same() -> None:
         async for _ in astream(url):
             pass
     assert [used(each) for each in operations] == [USED] * 2
+
+
+def test_a_stream_of_the_responses_api_keeps_the_providers_id() -> None:
+    with capture() as operations, replaying("openai_response.sse") as url:
+        list(tracked(service="langchain")(model(url, use_responses_api=True).stream)("?"))
+    found = only(operations)
+    assert (found.response_id, found.tokens) == ("resp_51c", 2500)
+
+
+@pytest.mark.parametrize("hand_on", [list, lambda chunks: functools.reduce(operator.add, chunks)])
+def test_a_stream_of_openais_that_is_put_together_is_counted_once(hand_on: Any) -> None:
+    @tracked(service="langchain")
+    def outer(url: str) -> Any:
+        return hand_on(model(url).stream("?"))
+
+    install("openai")
+    with capture() as operations, serving() as url:
+        outer(url)
+    uninstall()
+    around, inside = operations
+    assert (used(inside), used(around)) == (USED, (None,) * 5)
+    assert around.usage_operation_id == inside.operation_id
+
+
+def test_other_counts_than_those_inside_are_the_messages_own() -> None:
+    @tracked(service="langchain")
+    def outer(url: str) -> Any:
+        openai.OpenAI(base_url=url, api_key="none").embeddings.create(model="e-3", input="?")
+        return AIMessage("Lisbon.", id="lc_run--1", usage_metadata=METADATA)
+
+    install("openai")
+    with capture() as operations, serving(embeddings()) as url:
+        outer(url)
+    uninstall()
+    assert [each.tokens for each in operations] == [590, 8]
 
 
 async def test_a_stream_left_early_is_partial_without_tokens() -> None:

@@ -14,6 +14,7 @@ litellm = pytest.importorskip("litellm")
 
 from openai_wire import ASK, USED, chat, failing, serving, used  # noqa: E402 - after the skip
 from responses import only  # noqa: E402 - as above
+from usage_samples import replaying  # noqa: E402 - as above
 
 from instrument import InstrumentWarning, tracked  # noqa: E402 - as above
 from instrument.testing import capture  # noqa: E402 - as above
@@ -62,6 +63,16 @@ async def test_a_stream_that_was_asked_for_usage_has_it_and_the_librarys_cost() 
             pass
     assert [used(each) for each in operations] == [USED] * 2
     assert {(each.provider, each.cost_source) for each in operations} == {("openai", "caller")}
+
+
+async def test_a_stream_of_the_responses_api_has_its_usage() -> None:
+    request: dict[str, Any] = {"model": "openai/gpt-5", "input": "?", "api_key": "none"}
+    with capture() as operations, replaying("openai_response.sse") as url:
+        list(tracked(service="litellm")(litellm.responses)(**request, api_base=url, stream=True))
+        aresponses = tracked(service="litellm")(litellm.aresponses)
+        async for _ in await aresponses(**request, api_base=url, stream=True):
+            pass
+    assert [(each.tokens, each.reasoning_tokens) for each in operations] == [(2500, 448)] * 2
 
 
 @pytest.mark.usefixtures("fresh_warnings")

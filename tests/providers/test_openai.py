@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -202,6 +203,57 @@ async def test_an_async_response_that_is_read_in_a_block_is_read_by_its_body() -
         async with ask_raw(**CHAT) as answer:
             assert (await answer.parse()).id == "chatcmpl-8f2"
     assert used(only(operations)) == USED
+
+
+def raw_stream(url: str) -> Any:
+    client = openai.OpenAI(base_url=url, **LOCAL)
+    ask_raw = tracked(service="openai")(client.chat.completions.with_raw_response.create)
+    return ask_raw(**CHAT, **WITH_USAGE)
+
+
+def test_a_raw_response_with_a_stream_is_followed_to_the_streams_end() -> None:
+    with capture() as operations, serving() as url:
+        raw = raw_stream(url)
+        assert isinstance(raw, openai._legacy_response.LegacyAPIResponse)
+        assert raw.parse() is raw.parse()
+        assert isinstance(raw.parse(), openai.Stream)
+        assert len(list(raw.parse())) == 42
+    found = only(operations)
+    assert (used(found), found.chunks, found.outcome) == (USED, 42, "ok")
+
+
+def test_a_raw_responses_stream_left_early_is_partial() -> None:
+    with capture() as operations, serving() as url, raw_stream(url).parse() as stream:
+        next(stream)
+    assert (only(operations).outcome, only(operations).chunks) == ("partial", 1)
+
+
+def test_a_raw_response_that_is_dropped_unread_is_partial() -> None:
+    with capture() as operations, serving() as url:
+        raw = raw_stream(url)
+        raw.http_response.close()
+        del raw
+        gc.collect()
+        assert (only(operations).outcome, only(operations).tokens) == ("partial", None)
+
+
+@pytest.mark.parametrize("read", ["iter_lines", "iter_text", "iter_bytes"])
+def test_a_streams_lines_text_and_bytes_are_merged_in_a_block(read: str) -> None:
+    with capture() as operations, serving() as url:
+        client = openai.OpenAI(base_url=url, **LOCAL)
+        ask_raw = tracked(service="openai")(client.chat.completions.with_streaming_response.create)
+        with ask_raw(**CHAT, **WITH_USAGE) as answer:
+            list(getattr(answer, read)())
+    assert (used(only(operations)), only(operations).outcome) == (USED, "ok")
+
+
+def test_a_stream_left_early_in_a_block_is_partial() -> None:
+    with capture() as operations, serving() as url:
+        client = openai.OpenAI(base_url=url, **LOCAL)
+        ask_raw = tracked(service="openai")(client.chat.completions.with_streaming_response.create)
+        with ask_raw(**CHAT, **WITH_USAGE) as answer:
+            next(answer.parse())
+    assert (only(operations).outcome, only(operations).chunks) == ("partial", 1)
 
 
 def test_anthropics_raw_responses_are_read_by_their_body() -> None:
