@@ -6,7 +6,7 @@ import typing
 from instrument._config import configure
 from instrument.errors import ConfigurationError, InstrumentError, InstrumentWarning
 from instrument.operation import Operation, SessionStats, Usage
-from instrument.propagation import propagate
+from instrument.propagation import extract, inject, propagate
 from instrument.running import current_operation
 from instrument.session import Session, current_session, session
 from instrument.tracked import track, tracked
@@ -30,6 +30,8 @@ __all__ = [
     "correlate_sessions",
     "current_operation",
     "current_session",
+    "extract",
+    "inject",
     "install",
     "propagate",
     "session",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     error_messages: bool
     redact: Redact | None
     propagate_threads: bool
+    propagate_to: tuple[str, ...] | None
     max_bytes: int
     prices: dict[str, dict[str, float]] | None = None
     fallback: bool = False
@@ -53,6 +54,7 @@ def configure(
     error_messages: bool | None = None,
     redact: Redact | None = None,
     propagate_threads: bool | None = None,
+    propagate_to: Iterable[str] | None = None,
     max_bytes: int | None = None,
     prices: Mapping[str, Mapping[str, float]] | None = None,
     **unknown: object,
@@ -67,8 +69,10 @@ def configure(
     - `error_messages`: whether messages of exceptions are recorded, cut at 500 characters.
     - `redact`: a callable `(field, value) -> value or None` that sees `error_message` and each
       metadata value before they are recorded.
-    - `propagate_threads`: whether threads shall carry the session of whoever starts them. No
-      thread is patched yet: use `propagate`.
+    - `propagate_threads`: whether threads, pools and processes carry the session of whoever
+      starts them or gives them work; on. What that patches is restored when it is switched off.
+    - `propagate_to`: the hosts to which HTTP clients carry the session, as patterns:
+      `["*.internal", "localhost"]`; by default loopback and private addresses.
     - `max_bytes`: the log size beyond which one warning is given; 2 GiB.
     - `prices`: what models cost that no price list has, in US dollars per million tokens:
       `{"my-model": {"input": 0.5, "output": 1.5}}`; also `cache_read`, `cache_write`,
@@ -85,6 +89,7 @@ def configure(
         "error_messages": error_messages,
         "redact": redact,
         "propagate_threads": propagate_threads,
+        "propagate_to": propagate_to,
         "max_bytes": max_bytes,
         "prices": prices,
         **unknown,
@@ -125,6 +130,25 @@ def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
         _put(before)
 
 
+def given_log_dir() -> str | None:
+    """Return the directory that the program asked for, `None` if it leaves that to others."""
+    found = _places[-1] if _places else _given.get("log_dir", _handed_on)
+    return None if found is None else str(found)
+
+
+def hand_on(log_dir: str | None) -> None:
+    """Go on in the directory of the process that gave this one work, unless told otherwise."""
+    global _handed_on
+    if log_dir is not None and log_dir != given_log_dir() and "log_dir" not in _given:
+        _handed_on = Path(log_dir)
+        _put(None)
+
+
+def propagates_threads() -> bool:
+    """Tell whether threads shall carry the session of whoever starts them."""
+    return bool(_given.get("propagate_threads", True))
+
+
 def on_change(callback: Callable[[], None]) -> None:
     """Have `callback` called whenever other settings come into force."""
     _listeners.append(callback)
@@ -151,7 +175,7 @@ def _put(found: Settings | None) -> None:
 
 def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
     variables, complaints = _variables(environment)
-    log_dir, fallback = _log_dir(given.get("log_dir") or variables.get("log_dir"))
+    log_dir, fallback = _log_dir(given.get("log_dir") or _handed_on or variables.get("log_dir"))
     return Settings(
         complaints=complaints,
         log_dir=log_dir,
@@ -162,6 +186,7 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         error_messages=given.get("error_messages", True),
         redact=given.get("redact"),
         propagate_threads=given.get("propagate_threads", True),
+        propagate_to=given.get("propagate_to"),
         max_bytes=given.get("max_bytes", 2 * 1024**3),
         prices=given.get("prices") or variables.get("prices"),
     )
@@ -265,6 +290,23 @@ def _callable(name: str, value: Any) -> Redact:
     return redact
 
 
+def _host_patterns(name: str, value: Any) -> tuple[str, ...]:
+    accepted = "patterns of host names: ['*.internal', 'localhost']"
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigurationTypeError(name, value, accepted)
+    patterns = tuple(value)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ConfigurationTypeError(name, pattern, accepted)
+        if not pattern or (set(pattern) & set(":/ @") and not _is_address(pattern)):
+            raise ConfigurationError(name, pattern, f"{accepted}, without scheme, port or path")
+    return tuple(pattern.lower() for pattern in patterns)
+
+
+def _is_address(pattern: str) -> bool:
+    return ":" in pattern and set(pattern.lower()) <= set("0123456789abcdef:.*")
+
+
 def _bytes(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationTypeError(name, value, "a number of bytes above 0")
@@ -315,6 +357,7 @@ _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "error_messages": _boolean,
     "redact": _callable,
     "propagate_threads": _boolean,
+    "propagate_to": _host_patterns,
     "max_bytes": _bytes,
     "prices": _prices,
 }
@@ -328,4 +371,5 @@ _LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None
 _places: list[Path] = []
+_handed_on: Path | None = None
 _listeners: list[Callable[[], None]] = []

@@ -7,9 +7,15 @@ import's lock held, so that the child would wait for ever where it needs the sam
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from threading import RLock, get_ident
+from types import ModuleType
 
-__all__ = ["importing"]
+__all__ = ["importing", "no_longer_when_loaded", "when_loaded"]
 
 _MOST_SECONDS = 1.0
 
@@ -42,6 +48,67 @@ class Importing:
         self._held_by.clear()
 
 
+class Telling(Loader):
+    """In the place of a module's loader, until the module is loaded: then `told` hears of it."""
+
+    def __init__(self, loader: Loader, told: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._told = told
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._told(module)
+
+
+class Watcher:
+    """A finder that finds nothing itself, and has the modules that are waited for tell.
+
+    wrapt's `when_imported` does the same, but takes longer to import than a program to make its
+    first call.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, Callable[[ModuleType], None]] = {}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        told = self.waiting.pop(name, None)
+        if told is None:
+            return None
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            self.waiting[name] = told
+        else:
+            spec.loader = Telling(spec.loader, told)
+        return spec
+
+
+def when_loaded(name: str, told: Callable[[ModuleType], None]) -> None:
+    """Call `told` with the module of that name: now if it is loaded, else when it is."""
+    module = sys.modules.get(name)
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
+        told(module)
+        return
+    _watcher.waiting[name] = told
+    if _watcher not in sys.meta_path:
+        sys.meta_path.insert(0, _watcher)
+
+
+def no_longer_when_loaded(*names: str) -> None:
+    for name in names:
+        _watcher.waiting.pop(name, None)
+    if not _watcher.waiting and _watcher in sys.meta_path:
+        sys.meta_path.remove(_watcher)
+
+
+_watcher = Watcher()
 importing = Importing()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache, lru_cache
+from urllib.parse import unquote
 
 from msgspec import Struct
 
 __all__ = [
     "Carried",
     "from_environment",
+    "from_headers",
     "inherited",
     "is_session_id",
     "to_environment",
     "to_headers",
+    "trace_id_of",
+    "with_session",
 ]
 
 # compiled when first needed: most programs never are handed anything
 _SESSION_ID = r"[A-Za-z0-9._~:-]{1,128}"
 _OPERATION_ID = r"[0-9a-f]{16}"
-_TRACEPARENT = r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"
+# a later version may have more behind it
+_TRACEPARENT = r"(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
+_NO_TRACE = "0" * 32
+_SESSION_KEY = "session.id"
+# W3C Baggage, 3.3.2, and what its first edition asked for
+_BAGGAGE_BYTES = 8192
+_BAGGAGE_MEMBERS = 180
 
 
 class Carried(Struct, frozen=True):
@@ -35,6 +46,7 @@ def is_session_id(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(_SESSION_ID, value) is not None
 
 
+@lru_cache(maxsize=4096)
 def trace_id_of(root: str) -> str:
     """Return the trace id (32 hex) of everything under `root`, an operation's or session's id."""
     import hashlib  # it loads OpenSSL, and few programs ask
@@ -45,11 +57,43 @@ def trace_id_of(root: str) -> str:
 def to_headers(carried: Carried) -> dict[str, str]:
     """Return W3C `traceparent` and `baggage: session.id=...`."""
     trace_id = carried.trace_id or trace_id_of(carried.session_id)
-    parent_id = carried.parent_id or trace_id[:16]
+    # without an operation, a half of the trace's id that is no row of zeros, which would be none
+    parent_id = carried.parent_id or max(trace_id[:16], trace_id[16:])
     return {
         "traceparent": f"00-{trace_id}-{parent_id}-01",
         "baggage": f"session.id={carried.session_id}",
     }
+
+
+def from_headers(traceparent: str | None, baggage: str | None) -> Carried | None:
+    """Return the session that W3C headers carry, with its parent operation, if there is one.
+
+    What breaks the rules of W3C is as if it were not there: a session id that is none after
+    percent-decoding, baggage that is too long or no visible ASCII, a trace of zeros.
+    """
+    if not baggage or _SESSION_KEY not in baggage:
+        return None
+    session_id = _session_in(baggage)
+    if session_id is None:
+        return None
+    trace = _trace_in(traceparent) if traceparent else None
+    return Carried(session_id, *(trace or (None, None)))
+
+
+def with_session(baggage: str | None, session_id: str) -> str | None:
+    """Return the baggage with the session as a member of it, all others byte for byte as they were.
+
+    `None` where that would break the limits of W3C, or the baggage already breaks its rules.
+    """
+    ours = f"{_SESSION_KEY}={session_id}"
+    if not baggage:
+        return ours
+    if not _is_visible(baggage):
+        return None
+    members = [each for each in baggage.split(",") if _key_of(each) != _SESSION_KEY]
+    joined = ",".join([*members, ours])
+    fits = len(members) < _BAGGAGE_MEMBERS and len(joined) <= _BAGGAGE_BYTES
+    return joined if fits else None
 
 
 def to_environment(carried: Carried, log_dir: str) -> dict[str, str]:
@@ -79,12 +123,44 @@ def from_environment(environment: Mapping[str, str]) -> Carried | None:
     if not is_session_id(session_id):
         raise ValueError(session_id)
     parent_id = environment.get("INSTRUMENT_PARENT_ID", "")
-    trace = re.fullmatch(_TRACEPARENT, environment.get("TRACEPARENT", ""))
+    trace = _trace_in(environment.get("TRACEPARENT", ""))
     return Carried(
         session_id=session_id,
         parent_id=parent_id if re.fullmatch(_OPERATION_ID, parent_id) else None,
-        trace_id=trace.group(1) if trace and set(trace.group(1)) != {"0"} else None,
+        trace_id=None if trace is None else trace[1],
     )
+
+
+@lru_cache(maxsize=1024)
+def _session_in(baggage: str) -> str | None:
+    if len(baggage) > _BAGGAGE_BYTES or not _is_visible(baggage):
+        return None
+    for member in baggage.split(","):
+        if _key_of(member) == _SESSION_KEY:
+            value = unquote(member.partition("=")[2].partition(";")[0].strip(" \t"))
+            return value if is_session_id(value) else None
+    return None
+
+
+def _key_of(member: str) -> str:
+    return member.partition("=")[0].strip(" \t")
+
+
+def _is_visible(value: str) -> bool:
+    """Tell whether this can be a header at all: visible ASCII, spaces and tabs."""
+    return value.isascii() and value.replace("\t", " ").isprintable()
+
+
+@cache
+def _traceparent() -> re.Pattern[str]:
+    return re.compile(_TRACEPARENT)
+
+
+def _trace_in(traceparent: str) -> tuple[str, str] | None:
+    """Return parent operation and trace (W3C Trace Context, 3.2)."""
+    found = _traceparent().fullmatch(traceparent.strip(" \t"))
+    trace_id, parent_id = found.groups() if found is not None else (_NO_TRACE, "")
+    return None if _NO_TRACE in (trace_id, parent_id * 2) else (parent_id, trace_id)
 
 
 def inherited(environment: Mapping[str, str]) -> Carried | None:

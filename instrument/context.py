@@ -62,6 +62,10 @@ class Scope(Struct, eq=False, weakref=True):
     parent_id: str | None = None
     left: bool = False
 
+    def elsewhere(self) -> Scope:
+        """Return what is current in a thread, process or callback that is given work here."""
+        return Scope(self.session, None, self.parent, self.parent_id)
+
 
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 

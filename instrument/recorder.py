@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from instrument import _collector, _config, context
+from instrument import _collector, _config, _threads, context
 from instrument._clean import (
     encode_anyway,
     encode_lines,
@@ -312,6 +312,7 @@ def _activate() -> Recorder:
         reseed()
         os.register_at_fork(after_in_child=_forget_in_child)
         _collector.watch()
+        _threads.follow_settings()
         atexit.register(_release_at_exit)
     _recorder = made = Recorder(_config.settings())
     for complaint in made.settings.complaints:

@@ -105,6 +105,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def __repr__(self) -> str:
         return f"<RunningOperation {self.site.service} {self.site.operation} {self.id}>"
 
+    def elsewhere(self) -> Scope:
+        return Scope(self.session, None, self, self.id)
+
     @property
     def session_id(self) -> str:
         """The id of the session that was current when the operation began."""

@@ -26,7 +26,7 @@ from instrument.wrappers import in_scope, like
 if TYPE_CHECKING:
     from instrument.log import UsageLog
 
-__all__ = ["Session", "current_session", "session"]
+__all__ = ["Session", "carried_here", "current_session", "session"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -121,21 +121,12 @@ class Session(SessionIdentity):
     def _carried(self) -> Carried:
         """Return this session and the operation here that belongs to it."""
         found = enclosing(lambda each: each.session is self or each.session.id == self.id)
-        parent = found if isinstance(found, RunningOperation) else getattr(found, "parent", None)
-        root = parent
-        while root is not None and root.parent is not None:
-            root = root.parent
-        trace_id = self.trace_id or carrier.trace_id_of(root.id if root is not None else self.id)
-        return Carried(self.id, self._parent_id(found) if parent is None else parent.id, trace_id)
-
-    def _parent_id(self, found: Scope | None) -> str | None:
-        """Return the operation in another process that all of this is inside of."""
         if found is not None:
-            return found.parent_id
+            return _carried_at(found)
         inherited = carrier.inherited(os.environ)
-        if inherited is None or inherited.session_id not in (self.id, self.parent_id):
-            return None
-        return inherited.parent_id
+        is_inside = inherited is not None and inherited.session_id in (self.id, self.parent_id)
+        trace_id = self.trace_id or carrier.trace_id_of(self.id)
+        return Carried(self.id, inherited.parent_id if inherited and is_inside else None, trace_id)
 
     def _is_entry(self, found: Scope) -> bool:
         return found.session is self and not isinstance(found, RunningOperation)
@@ -189,6 +180,21 @@ def current_session() -> Session:
     if isinstance(found, Session):
         return found
     return Session(found.id, found.name, found.parent_id, trace_id=found.trace_id)
+
+
+def carried_here() -> Carried:
+    """Return what takes the current session and operation to another process."""
+    return _carried_at(current())
+
+
+def _carried_at(found: Scope) -> Carried:
+    parent = found if isinstance(found, RunningOperation) else found.parent
+    root = parent
+    while root is not None and root.parent is not None:
+        root = root.parent
+    session = found.session
+    trace_id = session.trace_id or carrier.trace_id_of(session.id if root is None else root.id)
+    return Carried(session.id, found.parent_id if parent is None else parent.id, trace_id)
 
 
 def _around() -> tuple[str | None, str | None]:

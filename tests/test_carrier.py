@@ -14,7 +14,7 @@ from instrument.carrier import Carried, from_environment, is_session_id, to_envi
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~:-"
 HEX = "0123456789abcdef"
 session_ids = st.text(ALPHABET, min_size=1, max_size=128)
-operation_ids = st.text(HEX, min_size=16, max_size=16)
+operation_ids = st.text(HEX, min_size=16, max_size=16).filter(lambda each: set(each) != {"0"})
 trace_ids = st.text(HEX, min_size=32, max_size=32).filter(lambda each: set(each) != {"0"})
 
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from instrument import context
 from instrument.context import Scope, SessionIdentity, bind_to_context
 from instrument.errors import ConfigurationTypeError
-from instrument.running import RunningOperation
 from instrument.wrappers import in_scope
 
 __all__ = ["propagate"]
@@ -33,7 +32,7 @@ def propagate(fn: F) -> F:
     current = context.scope.get()
     bound.bind(
         fn,
-        None if current is None else _around(current),
+        None if current is None else current.elsewhere(),
         None if _has_steps(fn) else bind_to_context(fn),
     )
     return bound  # type: ignore[no-any-return]  # it is called as fn is
@@ -77,12 +76,6 @@ def _rebound(
     around = None if identity is None else Scope(SessionIdentity(*identity), parent_id=parent_id)
     bound.bind(fn, around, None)
     return bound
-
-
-def _around(current: Scope) -> Scope:
-    parent = current if isinstance(current, RunningOperation) else current.parent
-    parent_id = current.parent_id if parent is None else parent.id
-    return Scope(current.session, None, parent, parent_id)
 
 
 def _has_steps(fn: Callable[..., Any]) -> bool:
