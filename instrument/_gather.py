@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -183,15 +184,24 @@ class Reading:
         return both if limit is None else both[max(0, len(both) - limit) :]
 
     def interrupted(
-        self, operation_ids: Collection[str], where: list[Source] | None = None
+        self,
+        operation_ids: Collection[str],
+        where: Mapping[str, Source] | None = None,
+        silent: Collection[Source] = (),
     ) -> list[Operation]:
         """Return those of the operations that nothing ended and whose process has died.
 
         The whole log is asked about them, because a void line, for one, names no session; only
-        the files `where` they began, if nothing else in the log is known to name them.
+        the file `where` each began, if nothing else in the log is known to name it. Files that
+        are `silent` are known to hold nothing of their processes.
         """
-        sources = self.sources if where is None else where
-        return interrupted(self.sources, confirmed(sources, operation_ids))
+        if where is None:
+            return interrupted(self.sources, confirmed(self.sources, operation_ids))
+        begun_in = defaultdict(list)
+        for each in operation_ids:
+            begun_in[where[each]].append(each)
+        lines = [line for source, ids in begun_in.items() for line in confirmed([source], ids)]
+        return interrupted([each for each in self.sources if each not in silent], lines)
 
 
 def _floor(latest: dict[str, datetime], limit: int | None) -> datetime | None:

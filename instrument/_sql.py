@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import duckdb
 import msgspec
@@ -18,7 +18,7 @@ from instrument._begun import Begun
 from instrument._costs import cost_of, quoted
 from instrument._gather import Reading
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES, operation_of
-from instrument._scan import MAX_LINE_BYTES, Source, scan
+from instrument._scan import MAX_LINE_BYTES, Skipped, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import MAX_COUNT, Operation
 from instrument.pricing import Key, Pricing
@@ -30,12 +30,13 @@ Params = Sequence[Any] | Mapping[str, Any] | None
 
 @contextmanager
 def database(
-    reading: Reading, since: datetime | None = None, *, extra: bool = True
+    reading: Reading, since: datetime | None = None, columns: Collection[str] | None = None
 ) -> Iterator[DuckDBPyConnection]:
     """Open a database in memory with the view `operations`; raises `QueryError`.
 
-    With `since`, files that were last written to before are passed over. Without `extra`, that
-    column may be empty, which saves the look for keys that nobody knows.
+    With `since`, files that were last written to before are passed over. With `columns` no others
+    are needed, and only for sums: files are read once if possible, the parts of tokens may be 0
+    where they are unknown, and metadata missing where nothing was written to a cache.
     """
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
@@ -43,7 +44,7 @@ def database(
         connection.execute(f"set temp_directory = {quoted(scratch)}")
         try:
             sources = [each for each in reading.sources if each.reaches(since)]
-            _define_view(connection, reading, sources, Path(scratch) / "read.jsonl", extra)
+            _define_view(connection, reading, sources, Path(scratch), columns)
             yield connection
         except duckdb.Error as error:
             _look_again_if_vanished(reading.sources)
@@ -78,51 +79,95 @@ def _define_view(
     reading: Reading,
     sources: list[Source],
     scratch: Path,
-    extra: bool,
+    columns: Collection[str] | None,
 ) -> None:
-    """Define `operations`; what DuckDB cannot read, or cannot know, stands in the file `scratch`.
+    """Define `operations`; what DuckDB cannot read, or cannot know, stands in files in `scratch`.
 
     A file with a single odd line is read by `scan` as a whole, so that no line counts twice.
     """
     named = {str(each.path.absolute()): each for each in sources}
+    healed, unended = str(scratch / "healed.jsonl"), str(scratch / "unended.jsonl")
     readable = [path for path in named if _can_be_named(path)]
-    odd = (named.keys() - set(readable)) | _looked_at(connection, readable, extra)
+    looks = _Looks(connection, [*readable, healed, unended], columns)
+    odd = (named.keys() - set(readable)) | looks.fill(readable)
     begun = Begun()
-    with scratch.open("wb") as file:
-        for line in scan([each for path, each in named.items() if path in odd], reading.skipped):
-            begun.add(line)
-            if line.head.is_operation:
-                _write(file, operation_of(line.data))
-    _look_at(connection, [str(scratch)])
-    unended = _unended(connection)
-    with scratch.open("ab") as file:
-        where = None if odd else [named[path] for path in {path for path, _ in unended}]
-        ids = begun.left_ids() | {begins for _, begins in unended}
-        for operation in reading.interrupted(ids, where):
-            _write(file, operation)
-    plain = [path for path in readable if path not in odd]
-    once = _ONCE if _has_doubles(connection) else ""
+    _write(healed, _healed([named[path] for path in named if path in odd], reading.skipped, begun))
+    looks.add([healed])
+    _write(unended, _interrupted(connection, reading, begun, named, odd))
+    looks.add([unended])
+    rows = looks.operations([*(path for path in readable if path not in odd), healed, unended])
     cost = _cost(reading.pricing, keys_of(connection))
-    connection.execute(
-        f"create view operations as select * replace ({cost})"
-        f" from (select {_COLUMNS} from {_lines([*plain, scratch])} where {_IS_OPERATION} {once})"
-    )
+    connection.execute(f"create view operations as select * replace ({cost}) from ({rows})")
 
 
-def _looked_at(connection: DuckDBPyConnection, paths: list[str], extra: bool) -> set[str]:
-    """Fill the table `looks`; return the files with something that only `scan` understands."""
-    connection.execute(f"create table looks as select {_LOOKS} from {_lines([os.devnull])}")
-    odd = set(_each_that_fails(lambda some: _look_at(connection, some), paths))
-    found = connection.execute("select distinct filename from looks where not is_plain").fetchall()
-    odd |= {path for (path,) in found}
-    if extra:
-        odd |= _with_odd_keys(connection, paths)
-    connection.execute("delete from looks where filename in (select unnest($1))", [sorted(odd)])
-    return odd
+def _healed(sources: list[Source], skipped: Skipped, begun: Begun) -> Iterator[Operation | None]:
+    for line in scan(sources, skipped):
+        begun.add(line)
+        if line.head.is_operation:
+            yield operation_of(line.data)
 
 
-def _look_at(connection: DuckDBPyConnection, paths: list[str]) -> None:
-    connection.execute(f"insert into looks select {_LOOKS} from {_lines(paths)}")
+def _interrupted(
+    connection: DuckDBPyConnection,
+    reading: Reading,
+    begun: Begun,
+    named: dict[str, Source],
+    odd: set[str],
+) -> list[Operation]:
+    unended = connection.execute(_UNENDED).fetchall()
+    ids = begun.left_ids() | {begins for _, begins, _ in unended}
+    if odd:
+        return reading.interrupted(ids)
+    query = "select distinct file from looks where pid in (select unnest($1))"
+    seen = connection.execute(query, [[pid for _, _, pid in unended]]).fetchall()
+    silent = named.keys() - {path for (path,) in seen}
+    where = {begins: named[path] for path, begins, _ in unended}
+    return reading.interrupted(ids, where, frozenset(named[path] for path in silent))
+
+
+class _Looks:
+    """The table `looks`: what has to be known of every line, and the columns that are needed.
+
+    Without `columns` these are left in the files.
+    """
+
+    def __init__(
+        self, connection: DuckDBPyConnection, paths: list[str], columns: Collection[str] | None
+    ) -> None:
+        self._connection = connection
+        self._columns = columns
+        kept = [_kept(name) for name in columns or () if name not in _KEY]
+        self._expressions = ", ".join([_LOOKS, *kept])
+        connection.execute(f"create type file as enum ({', '.join(map(quoted, paths))})")
+        connection.execute(f"create table looks as {self._select([os.devnull])}")
+
+    def fill(self, paths: list[str]) -> set[str]:
+        """Look at files; return those with something that only `scan` understands."""
+        odd = set(_each_that_fails(self.add, paths))
+        query = "select distinct file from looks where not is_plain"
+        odd |= {path for (path,) in self._connection.execute(query).fetchall()}
+        if self._columns is None:
+            odd |= _with_odd_keys(self._connection, paths)
+        if odd:
+            query = "delete from looks where cast(file as varchar) in (select unnest($1))"
+            self._connection.execute(query, [sorted(odd)])
+        return odd
+
+    def add(self, paths: list[str]) -> None:
+        self._connection.execute(f"insert into looks {self._select(paths)}")
+
+    def operations(self, paths: list[str]) -> str:
+        """Return a query for the operations: of what is kept, where that tells them all apart."""
+        doubles = bool(self._connection.execute(_DOUBLES).fetchall())
+        self._connection.execute(f"create table repeats as {_REPEATS}")
+        self._connection.execute(f"create table keys as {_DISTINCT_KEYS}")
+        if self._columns is not None and not doubles and not has_repeats(self._connection):
+            return f"select {', '.join(self._columns)} from looks where service is not null"
+        once = _ONCE if doubles else ""
+        return f"select {_COLUMNS} from {_lines(paths)} where {_IS_OPERATION} {once}"
+
+    def _select(self, paths: list[str]) -> str:
+        return f"select {self._expressions} from {_lines(paths)}"
 
 
 def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Iterator[str]:
@@ -155,35 +200,14 @@ def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]
     return odd
 
 
-def _has_doubles(connection: DuckDBPyConnection) -> bool:
-    """Tell whether any operation stands in the log twice."""
-    query = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
-    return bool(connection.execute(query).fetchall())
-
-
-def _unended(connection: DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Return the file and id of each operation that has begun and has no other line."""
-    query = """
-        select filename, begins from looks where begins is not null
-        and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
-        and not exists (select 1 from looks as other where other.voids = looks.begins)
-    """
-    return connection.execute(query).fetchall()
-
-
 def has_repeats(connection: DuckDBPyConnection) -> bool:
     """Tell whether any response is reported twice in a session, which few logs have."""
-    query = """
-        select 1 from looks where response is not null
-        group by response having count(*) > 1 limit 1
-    """
-    return bool(connection.execute(query).fetchall())
+    return bool(connection.execute("from repeats").fetchall())
 
 
 def keys_of(connection: DuckDBPyConnection) -> list[Key]:
     """Return what the rates of the operations depend on."""
-    query = "select distinct provider, service, model from looks where model is not null"
-    return sorted(connection.execute(query).fetchall(), key=str)
+    return sorted(connection.execute("from keys").fetchall(), key=str)
 
 
 def _cost(pricing: Pricing, keys: list[Key]) -> str:
@@ -201,14 +225,16 @@ def _cost(pricing: Pricing, keys: list[Key]) -> str:
 def _lines(paths: Sequence[str | Path]) -> str:
     """Return the table of the lines as they stand; an unreadable one is a row of nulls.
 
-    Values are text until they are converted, because that never fails.
+    Values are text until they are converted, because that never fails; and that is done here, so
+    that it is done once.
     """
     columns = dict.fromkeys([*_KEYS, "type"], "VARCHAR") | {"metadata": "JSON", "extra": "JSON"}
-    return f"read_json({_files(paths)}, format = 'newline_delimited', columns = {columns})"
+    lines = f"read_json({_files(paths)}, format = 'newline_delimited', columns = {columns})"
+    return f"(select * replace ({_NUMBERS}), {_MOMENT} as moment from {lines})"
 
 
 def _files(paths: Sequence[str | Path]) -> str:
-    names = ", ".join(quoted(os.path.abspath(path)) for path in paths)
+    names = ", ".join(quoted(str(path)) for path in paths)
     return (
         f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
         f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES}"
@@ -226,21 +252,30 @@ def _look_again_if_vanished(sources: list[Source]) -> None:
             each.path.stat()
 
 
-def _write(file: BinaryIO, operation: Operation | None) -> None:
-    if operation is not None:
-        file.write(msgspec.json.encode(operation) + b"\n")
+def _write(path: str, operations: Iterable[Operation | None]) -> None:
+    with Path(path).open("wb") as file:
+        for operation in filter(None, operations):
+            file.write(msgspec.json.encode(operation) + b"\n")
 
 
 def _column(name: str) -> str:
-    number = f"try_cast({name} as double)"
     if name in COUNTS:
-        whole = f"{number} between 0 and {MAX_COUNT} and {number} = floor({number})"
-        count = f"case when {whole} then {number}::bigint end"
+        whole = f"{name} between 0 and {MAX_COUNT} and {name} = floor({name})"
+        count = f"case when {whole} then {name}::bigint end"
         return f"{count if name != 'v' else f'coalesce(nullif({count}, 0), 1)'} as {name}"
-    amount = f"case when {number} between 0 and {MAX_COUNT} then {number} end"
+    amount = f"case when {name} between 0 and {MAX_COUNT} then {name} end"
     if name == "duration_seconds":
         return f"coalesce({amount}, 0) as {name}"
     return f"{amount} as {name}" if name in AMOUNTS else _TEXTS.get(name, name)
+
+
+def _kept(name: str) -> str:
+    if name == "metadata":
+        return "case when cache_write_tokens > 0 then metadata end as metadata"
+    if name in _PARTS:
+        # what is never null makes the list prices a third cheaper
+        return f"coalesce({_column(name).removesuffix(f' as {name}')}, 0) as {name}"
+    return _column(name)
 
 
 _TIMESTAMP = (
@@ -249,6 +284,10 @@ _TIMESTAMP = (
 )
 _KEYS = [name for name in Operation.__struct_fields__ if name != "extra"]
 _KNOWN = {*_KEYS, "type", "run"}
+_KEY = ("provider", "service", "model")
+_PARTS = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_NUMBERS = ", ".join(f"try_cast({name} as double) as {name}" for name in (*COUNTS, *AMOUNTS))
+_MOMENT = "try_cast(timestamp as timestamptz)"
 _SUCCESS = (
     "coalesce(case lower(success) when 'true' then true when '1' then true when 'false' then false"
     " when '0' then false end, error_type is null)"
@@ -257,7 +296,7 @@ _OUTCOME = (
     f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
 )
 _TEXTS = {
-    "timestamp": "try_cast(timestamp as timestamptz) as timestamp",
+    "timestamp": "moment as timestamp",
     "session_id": "coalesce(session_id, '') as session_id",
     "success": f"({_OUTCOME}) in ('ok', 'partial') as success",
     "outcome": f"{_OUTCOME} as outcome",
@@ -273,16 +312,17 @@ _ONCE = "qualify operation_id is null or row_number() over (partition by operati
 _HAS_MOMENT = (
     f"(length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T'"
     f" or regexp_full_match(timestamp, '{_TIMESTAMP}'))"
-    " and try_cast(timestamp as timestamptz) is not null"
+    " and moment is not null"
 )
 _LOOKS = f"""
-    filename,
+    cast(filename as file) as file,
     coalesce(type is null and service is not null and operation is not null and {_HAS_MOMENT}
              or type = 'session' or type in ('begin', 'void') and operation_id is not null, false)
         as is_plain,
     case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
     case when type = 'begin' then operation_id end as begins,
     case when type = 'void' then operation_id end as voids,
+    pid,
     case when {_IS_OPERATION} and response_id is not null
               and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
          then hash(session_id, response_id) end as response,
@@ -290,4 +330,15 @@ _LOOKS = f"""
     case when {_IS_OPERATION} then service end as service,
     case when {_IS_OPERATION} then model end as model
 """
+_DOUBLES = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
+_REPEATS = """
+    select 1 as found from looks where response is not null
+    group by response having count(*) > 1 limit 1
+"""
+_UNENDED = """
+    select file, begins, pid from looks where begins is not null
+    and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
+    and not exists (select 1 from looks as other where other.voids = looks.begins)
+"""
+_DISTINCT_KEYS = "select distinct provider, service, model from looks where model is not null"
 _COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))

@@ -34,7 +34,8 @@ def summed(
     A response that several operations of a session report is charged once.
     """
     where, params = condition(wanted)
-    with database(reading, wanted.since, extra=False) as connection:
+    keys = {key for by in groupings for key in by}
+    with database(reading, wanted.since, _columns(keys | params.keys())) as connection:
         billed = _FIRST_OF_ITS_RESPONSE if has_repeats(connection) else "true"
         saved = saving_of(reading.pricing, keys_of(connection))
         results = []
@@ -43,6 +44,16 @@ def summed(
             rows = [_row(by, row) for row in connection.execute(query, params).fetchall()]
             results.append(sorted(rows, key=lambda row: in_order(by, row)))
     return results
+
+
+def _columns(named: set[str]) -> list[str]:
+    """Return the columns that grouping and filtering by what is `named` takes."""
+    columns = [*_NEEDED]
+    if "operation" in named:
+        columns.append("operation")
+    if named & {"session", "sessions"}:
+        columns.extend(["session_id", "session_name", "parent_session_id"])
+    return columns
 
 
 def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:
@@ -74,7 +85,7 @@ def _begin_of(day: date, zone: tzinfo) -> datetime:
 def _query(by: Sequence[str], where: str, billed: str, charged: str, saved: str) -> str:
     expressions = {"session": "session_id", **_OF_DAY}
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
-    figures = [f"{expression} as {name}" for name, expression in _FIGURES.items()]
+    figures = [f"{expression} as {name}" for name, expression in _figures(by).items()]
     return f"""
         with known as (select *, {_TOTAL} as total, {saved} as saved
                        from operations where {where}),
@@ -85,10 +96,14 @@ def _query(by: Sequence[str], where: str, billed: str, charged: str, saved: str)
     """
 
 
+def _figures(by: Sequence[str]) -> dict[str, str]:
+    return _FIGURES | _OF_SESSION if "session" in by else _FIGURES
+
+
 def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
     keys = dict(zip(by, values, strict=False))
-    found = dict(zip(_FIGURES, values[len(by) :], strict=True))
-    told = {name: found.pop(name) for name in _RAW}
+    found = dict(zip(_figures(by), values[len(by) :], strict=True))
+    told = {name: found.pop(name) for name in [*found] if name in _RAW}
     first, last = told["first"], _last(told["last"], told["ends"])
     outcomes = {
         "ok": told["ok_count"],
@@ -171,7 +186,11 @@ _FIGURES = {
     "services": "array_agg(distinct service)",
     "models": "array_agg(distinct model) filter (where model is not null)",
     "error_types": "array_agg(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
-    "name": "max(session_name)",
-    "parent": "max(parent_session_id)",
 }
-_RAW = [*_FIGURES][[*_FIGURES].index("ok_count") :]
+_OF_SESSION = {"name": "max(session_name)", "parent": "max(parent_session_id)"}
+_RAW = {*[*_FIGURES][[*_FIGURES].index("ok_count") :], *_OF_SESSION}
+_NEEDED = (
+    *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
+    *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata"),
+)
