@@ -120,16 +120,21 @@ def total_tokens(operation: Operation) -> int | None:
 def billed_of(operations: Iterable[Operation]) -> list[Operation]:
     """Leave out what repeats a response that another operation has been charged with.
 
-    The same response has the same id and the same counts; some servers give an id out again. What
-    reports nothing takes no charge from what does.
+    The same response has the same id, the same counts and no other model; some servers give an id
+    out again. What knows no model takes no charge from what does, and so has a price, nor what
+    reports nothing from what reports something.
     """
-    charged: dict[tuple[object, ...], Operation] = {}
+    charged: dict[tuple[object, ...], dict[str | None, Operation]] = {}
     for place, each in enumerate(operations):
         counts = (each.tokens, each.input_tokens, each.output_tokens)
         reports = total_tokens(each) is not None or each.cost_usd is not None
         named = each.response_id is not None and reports
-        charged.setdefault((each.response_id, each.model, *counts) if named else (place,), each)
-    return list(charged.values())
+        same = charged.setdefault((each.response_id, *counts) if named else (place,), {})
+        same.setdefault(each.model, each)
+    for same in charged.values():
+        if len(same) > 1:
+            same.pop(None, None)
+    return [each for same in charged.values() for each in same.values()]
 
 
 def _is_without_usage(operation: Operation) -> bool:

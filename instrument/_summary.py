@@ -150,11 +150,14 @@ _TOTAL = (
     "coalesce(tokens, case when input_tokens is not null or output_tokens is not null"
     " then coalesce(input_tokens, 0) + coalesce(output_tokens, 0) end)"
 )
-_FIRST_OF_ITS_RESPONSE = """
-    response_id is null or row_number() over (
-        partition by session_id, response_id, model, tokens, input_tokens, output_tokens,
-                     total is null and cost_usd is null
-        order by timestamp, operation_id) = 1
+_SAME = (
+    "session_id, response_id, tokens, input_tokens, output_tokens,"
+    " total is null and cost_usd is null"
+)
+_FIRST_OF_ITS_RESPONSE = f"""
+    response_id is null or (
+        row_number() over (partition by {_SAME}, model order by timestamp, operation_id) = 1
+        and (model is not null or count(model) over (partition by {_SAME}) = 0))
 """
 _MICROSECONDS = "cast(round({} * 1e6) as bigint)"
 _FIGURES = {

@@ -60,6 +60,17 @@ def test_a_response_reported_twice_is_charged_once_but_both_operations_count(
     assert (stats.operation_count, stats.total_tokens, stats.cost_usd) == (4, 31, 0.5)
 
 
+def test_a_response_is_charged_to_who_knows_its_model_and_so_its_price(tmp_path: Path) -> None:
+    same = {"response_id": "r", "input_tokens": 1_000_000, "output_tokens": 0, "tokens": None}
+    priced = operation(1, model="gpt-4.1", provider="openai", **same)
+    write(tmp_path, operation(0, **same), priced, operation(2, model="another", **same))
+    log = UsageLog(tmp_path)
+    (row,) = log.summary("session")
+    stats = log.stats("work")
+    assert (stats.input_tokens, stats.cost_usd) == (row.input_tokens, row.cost_usd)
+    assert (stats.input_tokens, stats.cost_usd) == (2_000_000, 2.0)
+
+
 def test_an_operation_whose_usage_another_holds_is_not_without_usage(tmp_path: Path) -> None:
     write(tmp_path, operation(0, tokens=None, usage_operation_id="x"), operation(1, tokens=None))
     stats = UsageLog(tmp_path).stats("work")
