@@ -12,7 +12,8 @@ from duckdb import DuckDBPyConnection
 from instrument._costs import saving_of
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
-from instrument._sql import database, has_repeats, keys_of
+from instrument._looks import has_repeats, keys_of
+from instrument._sql import database
 from instrument._stats import cache_hit_ratio, success_rate_of
 from instrument._wanted import Wanted, condition
 from instrument.operation import SummaryRow

@@ -26,7 +26,7 @@ LAYERS = {
     " pricing journal run_lock ambient",
     "writing": "recorder _said _claims _finished running",
     "reading": "archive _lines _scan _wanted _follow _begun _stats _grouped _gather _iterate _costs"
-    " _sql _select _summary log",
+    " _looks _sql _select _summary log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",

@@ -1,0 +1,208 @@
+"""What DuckDB has to know of every line before it answers, and the columns that are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from instrument._costs import quoted
+from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
+from instrument._scan import MAX_LINE_BYTES
+from instrument.operation import MAX_COUNT, Operation
+from instrument.pricing import Key
+
+__all__ = ["UNENDED", "Looks", "has_repeats", "keys_of"]
+
+
+class Looks:
+    """The table `looks`: what has to be known of every line, and the columns that are needed.
+
+    Without `columns` these are left in the files.
+    """
+
+    def __init__(
+        self, connection: DuckDBPyConnection, paths: list[str], columns: Collection[str] | None
+    ) -> None:
+        self._connection = connection
+        self._columns = columns
+        kept = [_kept(name) for name in columns or () if name not in _KEY]
+        self._expressions = ", ".join([_LOOKS, *kept])
+        connection.execute(f"create type file as enum ({', '.join(map(quoted, paths))})")
+        connection.execute(f"create table looks as {self._select([os.devnull])}")
+
+    def fill(self, paths: list[str]) -> set[str]:
+        """Look at files; return those with something that only `scan` understands."""
+        odd = set(_each_that_fails(self.add, paths))
+        query = "select distinct file from looks where not is_plain"
+        odd |= {path for (path,) in self._connection.execute(query).fetchall()}
+        if self._columns is None:
+            odd |= _with_odd_keys(self._connection, paths)
+        if odd:
+            query = "delete from looks where cast(file as varchar) in (select unnest($1))"
+            self._connection.execute(query, [sorted(odd)])
+        return odd
+
+    def add(self, paths: list[str]) -> None:
+        self._connection.execute(f"insert into looks {self._select(paths)}")
+
+    def operations(self, paths: list[str]) -> str:
+        """Return a query for the operations: of what is kept, where that tells them all apart."""
+        doubles = bool(self._connection.execute(_DOUBLES).fetchall())
+        self._connection.execute(f"create table repeats as {_REPEATS}")
+        self._connection.execute(f"create table keys as {_DISTINCT_KEYS}")
+        if self._columns is not None and not doubles and not has_repeats(self._connection):
+            return f"select {', '.join(self._columns)} from looks where service is not null"
+        once = _ONCE if doubles else ""
+        return f"select {_COLUMNS} from {_lines(paths)} where {_IS_OPERATION} {once}"
+
+    def _select(self, paths: list[str]) -> str:
+        return f"select {self._expressions} from {_lines(paths)}"
+
+
+def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Iterator[str]:
+    """Do a task on all the files at once, or where that fails on each; yield those that fail."""
+    if not paths:
+        return
+    try:
+        task(paths)
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error:
+        if len(paths) == 1:
+            yield from paths
+            return
+        for path in paths:
+            yield from _each_that_fails(task, [path])
+
+
+def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]:
+    """Find the files with lines that are no objects, or name a key twice or an unknown one."""
+    odd: set[str] = set()
+
+    def look(some: list[str]) -> None:
+        query = "select distinct filename, json_keys(json) from read_ndjson_objects"
+        for path, keys in connection.execute(f"{query}({_files(some)})").fetchall():
+            if not keys or len(set(keys)) < len(keys) or set(keys) - _KNOWN:
+                odd.add(path)
+
+    odd.update(_each_that_fails(look, paths))
+    return odd
+
+
+def has_repeats(connection: DuckDBPyConnection) -> bool:
+    """Tell whether any response is reported twice in a session, which few logs have."""
+    return bool(connection.execute("from repeats").fetchall())
+
+
+def keys_of(connection: DuckDBPyConnection) -> list[Key]:
+    """Return what the rates of the operations depend on."""
+    return sorted(connection.execute("from keys").fetchall(), key=str)
+
+
+def _lines(paths: Sequence[str | Path]) -> str:
+    """Return the table of the lines as they stand; an unreadable one is a row of nulls.
+
+    Values are text until they are converted, because that never fails; and that is done here, so
+    that it is done once.
+    """
+    columns = dict.fromkeys([*_KEYS, "type"], "VARCHAR") | {"metadata": "JSON", "extra": "JSON"}
+    lines = f"read_json({_files(paths)}, format = 'newline_delimited', columns = {columns})"
+    return f"(select * replace ({_NUMBERS}), {_MOMENT} as moment from {lines})"
+
+
+def _files(paths: Sequence[str | Path]) -> str:
+    names = ", ".join(quoted(str(path)) for path in paths)
+    return (
+        f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
+        f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES}"
+    )
+
+
+def _column(name: str) -> str:
+    if name in COUNTS:
+        whole = f"{name} between 0 and {MAX_COUNT} and {name} = floor({name})"
+        count = f"case when {whole} then {name}::bigint end"
+        return f"{count if name != 'v' else f'coalesce(nullif({count}, 0), 1)'} as {name}"
+    amount = f"case when {name} between 0 and {MAX_COUNT} then {name} end"
+    if name == "duration_seconds":
+        return f"coalesce({amount}, 0) as {name}"
+    return f"{amount} as {name}" if name in AMOUNTS else _TEXTS.get(name, name)
+
+
+def _kept(name: str) -> str:
+    if name == "metadata":
+        return "case when cache_write_tokens > 0 then metadata end as metadata"
+    if name in _PARTS:
+        # what is never null makes the list prices a third cheaper
+        return f"coalesce({_column(name).removesuffix(f' as {name}')}, 0) as {name}"
+    return _column(name)
+
+
+_TIMESTAMP = (
+    r"[1-9]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
+    r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
+)
+_KEYS = [name for name in Operation.__struct_fields__ if name != "extra"]
+_KNOWN = {*_KEYS, "type", "run"}
+_KEY = ("provider", "service", "model")
+_PARTS = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_NUMBERS = ", ".join(f"try_cast({name} as double) as {name}" for name in (*COUNTS, *AMOUNTS))
+_MOMENT = "try_cast(timestamp as timestamptz)"
+_SUCCESS = (
+    "coalesce(case lower(success) when 'true' then true when '1' then true when 'false' then false"
+    " when '0' then false end, error_type is null)"
+)
+_OUTCOME = (
+    f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
+)
+_TEXTS = {
+    "timestamp": "moment as timestamp",
+    "session_id": "coalesce(session_id, '') as session_id",
+    "success": f"({_OUTCOME}) in ('ok', 'partial') as success",
+    "outcome": f"{_OUTCOME} as outcome",
+    "metadata": "case when json_type(metadata) = 'OBJECT' then metadata else '{}' end as metadata",
+    "extra": "coalesce(extra, '{}') as extra",
+}
+_IS_OPERATION = (
+    f"service is not null and operation is not null and timestamp is not null"
+    f" and (type is null or type not in {OTHER_TYPES})"
+)
+_ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
+# the recorder's own form needs no look at the form of the rest
+_HAS_MOMENT = (
+    f"(length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T'"
+    f" or regexp_full_match(timestamp, '{_TIMESTAMP}'))"
+    " and moment is not null"
+)
+_LOOKS = f"""
+    cast(filename as file) as file,
+    coalesce(type is null and service is not null and operation is not null and {_HAS_MOMENT}
+             or type = 'session' or type in ('begin', 'void') and operation_id is not null, false)
+        as is_plain,
+    case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
+    case when type = 'begin' then operation_id end as begins,
+    case when type = 'void' then operation_id end as voids,
+    pid,
+    case when {_IS_OPERATION} and response_id is not null
+              and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
+         then hash(session_id, response_id) end as response,
+    case when {_IS_OPERATION} then provider end as provider,
+    case when {_IS_OPERATION} then service end as service,
+    case when {_IS_OPERATION} then model end as model
+"""
+_DOUBLES = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
+_REPEATS = """
+    select 1 as found from looks where response is not null
+    group by response having count(*) > 1 limit 1
+"""
+UNENDED = """
+    select file, begins, pid from looks where begins is not null
+    and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
+    and not exists (select 1 from looks as other where other.voids = looks.begins)
+"""
+_DISTINCT_KEYS = "select distinct provider, service, model from looks where model is not null"
+_COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))
