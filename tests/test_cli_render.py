@@ -18,7 +18,7 @@ from instrument.cli.render_groups import most_first, render_groups
 from instrument.cli.render_stats import render_sessions, render_stats
 from instrument.cli.tree import Gap, arrange, shortened
 from instrument.cli.words import clean, duration, human, money
-from instrument.operation import Operation, SessionStats
+from instrument.operation import Operation, SessionStats, SummaryRow
 from instrument.pricing import Pricing
 
 BY = ("service", "model")
@@ -45,6 +45,14 @@ def stats_lines(view: View) -> list[Text]:
     finished = [each for each in OPERATIONS if each.outcome != "running"]
     groups = most_first(summed_in_session(finished, BY, UTC, Pricing()), BY)
     return [*render_stats(STATS, view, grouped_by=BY), Text(), *render_groups(groups, BY, view)]
+
+
+def test_groups_whose_keys_leave_no_room_for_figures_take_a_line_for_them() -> None:
+    row = SummaryRow(service="openai", model="gpt-5.4", session="s" * 27, operation_count=2)
+    by = ("service", "model", "session", "operation")
+    lines = render_groups([row], by, View(width=60, zone=UTC))
+    shown = [line.plain for line in lines]
+    assert shown == [f"openai, gpt-5.4, {'s' * 27}, -", "  2 operations, 0 tokens, 0.0 s"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

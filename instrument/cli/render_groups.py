@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from textwrap import wrap
+from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -18,6 +20,8 @@ from instrument.operation import SessionStats, SummaryRow
 __all__ = ["most_first", "render_groups"]
 
 LEAST_BAR = 8
+LEAST_FIGURES = 6
+INDENTED: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
 WIDEST_BAR = 60
 FORMS = {"day": "%Y-%m-%d %a", "week": "%Y-%m-%d", "month": "%Y-%m"}
 
@@ -32,8 +36,11 @@ def render_groups(
 ) -> list[Text]:
     """Render one line a group in the order given, and one for `total`.
 
-    With `plot`, bars show the tokens, or where none are reported the calls.
+    With `plot`, bars show the tokens, or where none are reported the calls. Where the keys leave no
+    room for figures, each group takes a few lines.
     """
+    if sum(_needed(key) for key in by) + LEAST_FIGURES > view.width:
+        return _stacked(rows, by, view, total)
     columns, cells = _columns(rows, by, view), [_cells(row, by, view) for row in rows]
     if total is not None:
         cells.append(_total(total, by))
@@ -48,6 +55,22 @@ def render_groups(
     )
     lines = table(columns, cells, narrow)
     return _with_bars(lines, rows, view) if plot else lines
+
+
+def _stacked(
+    rows: Sequence[SummaryRow], by: Sequence[str], view: View, total: SessionStats | None
+) -> list[Text]:
+    named: list[tuple[str, SessionStats]] = []
+    for row in rows:
+        keys = (_key(key, getattr(row, key), view).plain for key in by)
+        named.append((", ".join(keys), row))
+    if total is not None:
+        named.append(("in all", total))
+    lines = []
+    for name, stats in named:
+        lines += [Text(line, "bold") for line in wrap(name, view.width)]
+        lines += [Text(line) for line in wrap(str(stats), view.width, **INDENTED)]
+    return lines
 
 
 def most_first(rows: Sequence[SummaryRow], by: Sequence[str]) -> list[SummaryRow]:
@@ -74,6 +97,11 @@ def _columns(rows: Sequence[SummaryRow], by: Sequence[str], view: View) -> list[
 
 def _least(key: str) -> int:
     return {"service": 10, "model": 18, "session": 27, "operation": 12}.get(key, 0)
+
+
+def _needed(key: str) -> int:
+    wanted = {"day": 14, "week": 10, "month": 7, "outcome": 8}
+    return GAP + wanted.get(key, _least(key))
 
 
 def _is_told(column: Column, cells: Sequence[Sequence[Text]], index: int) -> bool:
