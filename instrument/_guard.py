@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 from collections.abc import Iterator
@@ -37,8 +36,8 @@ def belongs_to_program(error: BaseException, *, in_callback: bool = False) -> bo
 
 
 # without making an enum's member of each number, which takes 0.3 ms in all
-_handler_of = inspect.unwrap(signal.getsignal)
-_SIGNALS = frozenset(inspect.unwrap(signal.valid_signals)())
+_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_SIGNALS = frozenset(getattr(signal.valid_signals, "__wrapped__", signal.valid_signals)())
 _SYSTEM = ("fstat", "listdir", "lstat", "mkdir", "open", "pread", "replace", "stat", "write")
 _OUR_CLASSES = frozenset(("builtins", "instrument", "msgspec", "_socket", "socket", "json"))
 

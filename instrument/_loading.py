@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from threading import RLock, get_ident
 from types import ModuleType
+from typing import Any, cast
 
 __all__ = ["importing", "no_longer_when_loaded", "when_loaded"]
 
@@ -48,22 +49,29 @@ class Importing:
         self._held_by.clear()
 
 
-class Telling(Loader):
-    """In the place of a module's loader, until the module is loaded: then `told` hears of it."""
+class Telling:
+    """In the place of a module's loader, until the module is loaded: then `loaded` hears of it.
 
-    def __init__(self, loader: Loader, told: Callable[[ModuleType], None]) -> None:
+    Whatever else a loader is asked for is the module's own loader's.
+    """
+
+    def __init__(self, loader: Any, loaded: Callable[[ModuleType], None]) -> None:
         self._loader = loader
-        self._told = told
+        self._loaded = loaded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_loader"), name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        self._told(module)
+        self._loaded(module)
 
 
 class Watcher:
@@ -75,25 +83,38 @@ class Watcher:
 
     def __init__(self) -> None:
         self.waiting: dict[str, Callable[[ModuleType], None]] = {}
+        self._looking: set[tuple[int, str]] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        told = self.waiting.pop(name, None)
-        if told is None:
+        if name not in self.waiting:
             return None
-        spec = find_spec(name)
-        if spec is None or spec.loader is None:
-            self.waiting[name] = told
-        else:
-            spec.loader = Telling(spec.loader, told)
+        here = get_ident(), name
+        if here in self._looking:
+            return None
+        self._looking.add(here)
+        try:
+            spec = find_spec(name)
+        finally:
+            self._looking.discard(here)
+        # it may be a mere look, or an import that fails, and the next one is told of as well
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = cast("Any", Telling(spec.loader, self._tell))
         return spec
+
+    def _tell(self, module: ModuleType) -> None:
+        told = self.waiting.pop(module.__name__, None)
+        if told is not None:
+            told(module)
 
 
 def when_loaded(name: str, told: Callable[[ModuleType], None]) -> None:
     """Call `told` with the module of that name: now if it is loaded, else when it is."""
     module = sys.modules.get(name)
-    if module is not None and not getattr(module.__spec__, "_initializing", False):
+    if getattr(getattr(module, "__spec__", None), "_initializing", False):
+        module = import_module(name)  # another thread is at it, and we wait for its end
+    if module is not None:
         told(module)
         return
     _watcher.waiting[name] = told

@@ -8,7 +8,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from instrument import context
 from instrument._clean import copied
 from instrument._clock import new_id
 from instrument._config import disabled_by_environment
+from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument._loading import importing
 from instrument.context import enclosing, leave
 from instrument.errors import (

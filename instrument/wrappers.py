@@ -10,20 +10,24 @@ globals along.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from contextvars import Token
 from functools import partial, wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from time import perf_counter_ns
 from types import AsyncGeneratorType, GeneratorType, coroutine
 from typing import Any, Protocol
 
 from instrument import context
 from instrument._finished import Following
+from instrument._kinds import (
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature_of,
+)
 from instrument.context import Scope, leave
 from instrument.running import RunningOperation, Site, begin
 from instrument.usage import new_merge
@@ -374,7 +378,7 @@ def like(original: Any, wrapper: Any) -> Any:
     if sys.version_info < (3, 14):  # later, it would evaluate annotations too early
         # for those who do not follow __wrapped__: getfullargspec, and so Celery
         with suppress(TypeError, ValueError):
-            dressed.__signature__ = inspect.signature(original)
+            dressed.__signature__ = signature_of(original)
     code = getattr(original, "__code__", None)
     if code is not None and code.co_flags & _ITERABLE_COROUTINE:
         return coroutine(dressed)

@@ -6,10 +6,10 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial, wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import MethodType, ModuleType
 from typing import Any, NamedTuple
 
+from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument.clients.targets import SDKS, Target
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.recorder import swallow

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar
 
 from instrument import context
+from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument.context import Scope, SessionIdentity, bind_to_context
 from instrument.errors import ConfigurationTypeError
 from instrument.wrappers import in_scope
