@@ -20,6 +20,7 @@ from _measure import ROOT, TESTS, median, options, show, table, verdict, version
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
 from usage_samples import events, response  # noqa: E402 - found by the path above
+from usage_samples.objects import OBJECTS  # noqa: E402 - as above
 
 from instrument.usage import new_merge, reader_for  # noqa: E402
 
@@ -36,51 +37,26 @@ class Order:
 
 
 def results() -> dict[str, Any]:
-    """Return a result of each kind, by its name."""
-    found: dict[str, Any] = {
-        "OpenAI chat, dict": response("openai_chat"),
-        "OpenAI response, dict": response("openai_response"),
-        "Anthropic message, dict": response("anthropic_message"),
-        "Gemini, dict": response("google_generate"),
-        "OpenAI chat, JSON text": json.dumps(response("openai_chat")),
-    }
-    for name, make in _OBJECTS.items():
+    """Return a result of each kind, by its name; those of SDKs that are missing are named."""
+    found: dict[str, Any] = {f"{name}, dict": response(file) for name, file in _DICTS.items()}
+    found["OpenAI chat, JSON text"] = json.dumps(response("openai_chat"))
+    for name, make in OBJECTS.items():
         try:
-            found[name] = make()
-        except ImportError:
-            continue
+            found[f"{name}, SDK object"] = make()
+        except ImportError as missing:
+            print(f"{name} is left out: {missing}", file=sys.stderr)
     return found
 
 
-def _chat() -> Any:
-    from openai.types.chat import ChatCompletion
-
-    return ChatCompletion.model_validate(response("openai_chat"))
-
-
-def _response() -> Any:
-    from openai.types.responses import Response
-
-    return Response.model_validate(response("openai_response"))
-
-
-def _message() -> Any:
-    from anthropic.types import Message
-
-    return Message.model_validate(response("anthropic_message"))
-
-
-def _generated() -> Any:
-    from google.genai.types import GenerateContentResponse
-
-    return GenerateContentResponse.model_validate(response("google_generate"))
-
-
-_OBJECTS: dict[str, Callable[[], Any]] = {
-    "OpenAI chat, SDK object": _chat,
-    "OpenAI response, SDK object": _response,
-    "Anthropic message, SDK object": _message,
-    "Gemini, SDK object": _generated,
+_DICTS = {
+    "OpenAI chat": "openai_chat",
+    "OpenAI response": "openai_response",
+    "Anthropic message": "anthropic_message",
+    "Gemini": "google_generate",
+    "Bedrock Converse": "bedrock_converse",
+    "Cohere chat": "cohere_chat",
+    "DashScope generation": "dashscope_generation",
+    "Ollama chat": "ollama_chat",
 }
 NOTHING: dict[str, Any] = {
     "None": None,

@@ -7,10 +7,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import http
+from instrument.usage.families import read_document
 from instrument.usage.fields import NOTHING, added, by_fields, failure, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _COUNTS = (
     "input_tokens",
@@ -72,6 +73,92 @@ def read(fields: Fields) -> Reading:
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_message(message: Any) -> Reading | None:
+    """Read an SDK's message at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = message.__dict__
+        usage, model, response_id = fields["usage"], fields["model"], fields["id"]
+        counts = usage.__dict__
+        new, cached = counts["input_tokens"], counts["cache_read_input_tokens"]
+        written, details = counts["cache_creation_input_tokens"], counts["output_tokens_details"]
+        if message.__pydantic_extra__ or usage.__pydantic_extra__ or "error" in fields:
+            return read_object(message)
+        if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
+            whole = new + cached + written
+        elif cached is None and written is None:
+            whole = new
+        else:
+            return read_object(message)
+        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+            return read_object(message)
+        if details is None:
+            thinking = None
+        elif details.__pydantic_extra__:
+            return read_object(message)
+        else:
+            thinking = details.__dict__["thinking_tokens"]
+        output = counts["output_tokens"]
+    except (AttributeError, KeyError):
+        return read_object(message)
+    return Reading(
+        whole,
+        output,
+        cached,
+        written,
+        thinking,
+        None,
+        None,
+        model,
+        response_id,
+        "anthropic",
+        "chat",
+        source=usage,
+    )
+
+
+def read_plain(fields: dict[str, Any]) -> Reading | None:
+    """Do the same for a dict."""
+    try:
+        usage, model, response_id = fields["usage"], fields["model"], fields["id"]
+        if type(usage) is not dict or "total_tokens" in usage or "prompt_tokens" in usage:
+            return read_document(fields)
+        new, cached = usage["input_tokens"], usage["cache_read_input_tokens"]
+        written = usage["cache_creation_input_tokens"]
+        if "error" in fields or "status" in fields or "ResponseMetadata" in fields:
+            return read_document(fields)
+        if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
+            whole = new + cached + written
+        elif cached is None and written is None:
+            whole = new
+        else:
+            return read_document(fields)
+        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+            return read_document(fields)
+        output, details = usage["output_tokens"], usage.get("output_tokens_details")
+        if details is None:
+            thinking = None
+        elif type(details) is dict:
+            thinking = details.get("thinking_tokens")
+        else:
+            return read_document(fields)
+    except KeyError:
+        return read_document(fields)
+    return Reading(
+        whole,
+        output,
+        cached,
+        written,
+        thinking,
+        None,
+        None,
+        model,
+        response_id,
+        "anthropic",
+        "chat",
+        source=usage,
+    )
 
 
 def streams(fields: Fields) -> bool:
@@ -136,10 +223,12 @@ def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
 CLASSES: dict[str, Reader] = {
     "APIResponse": http.read_wrapped,
     "AsyncAPIResponse": http.read_wrapped,
-    "BetaMessage": read_object,
+    "BetaMessage": read_message,
     "LegacyAPIResponse": http.read_wrapped,
-    "Message": read_object,
+    "Message": read_message,
 }
+
+PLAIN: dict[str, Reader] = {"message": read_plain}
 
 _STREAM = StreamClass("_iterator", is_async=False)
 _ASYNC_STREAM = StreamClass("_iterator", is_async=True)

@@ -8,10 +8,11 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import Decoder
 
 from instrument.usage.decoding import decoded
+from instrument.usage.families import read_document
 from instrument.usage.fields import NOTHING, added, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _METRICS = "amazon-bedrock-invocationMetrics"
 _METRICS_BYTES = b"invocationMetrics"
@@ -35,6 +36,19 @@ _HEADERS = (
     "x-amzn-bedrock-cache-write-input-token-count",
 )
 _OF_CONVERSE = ("ResponseMetadata", "metrics", "stopReason")
+_PLAIN = frozenset(
+    {
+        "ResponseMetadata",
+        "additionalModelResponseFields",
+        "metrics",
+        "output",
+        "performanceConfig",
+        "serviceTier",
+        "stopReason",
+        "usage",
+    }
+)
+_PLAIN_USAGE = frozenset({*_NAMES, "cacheDetails"})
 _FAILED = ("error", "exception")
 _MOST_DIGITS = 18
 
@@ -63,6 +77,49 @@ def read(fields: Fields) -> Reading:
     InvokeModel's body is the program's to read, so that the counts are those of its headers.
     """
     return _reading(fields, *_counts(fields))
+
+
+def read_plain(fields: dict[str, Any]) -> Reading | None:
+    """Read what Converse returns at once if it is complete and plain, else as anybody's dict."""
+    try:
+        usage, metadata = fields["usage"], fields["ResponseMetadata"]
+        if type(usage) is not dict or type(metadata) is not dict:
+            return read_document(fields)
+        if not _PLAIN.issuperset(fields) or not _PLAIN_USAGE.issuperset(usage):
+            return read_document(fields)
+        new, output, response_id = (
+            usage["inputTokens"],
+            usage["outputTokens"],
+            metadata["RequestId"],
+        )
+        cached, written = usage.get("cacheReadInputTokens"), usage.get("cacheWriteInputTokens")
+        if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
+            whole = new + cached + written
+        elif cached is None and written is None:
+            whole = new
+        else:
+            return read_document(fields)
+        status = metadata["HTTPStatusCode"]
+        if type(status) is not int or status >= 400:
+            return read_document(fields)
+        if type(response_id) is not str or not response_id:
+            return read_document(fields)
+    except KeyError:
+        return read_document(fields)
+    return Reading(
+        whole,
+        output,
+        cached,
+        written,
+        None,
+        usage.get("totalTokens"),
+        None,
+        None,
+        response_id,
+        "aws.bedrock",
+        "chat",
+        source=usage,
+    )
 
 
 def read_object(message: Any) -> Reading | None:
@@ -232,6 +289,8 @@ def _json(payload: Any) -> Fields:
 
 
 CLASSES: dict[str, Reader] = {"EventStreamMessage": read_object}
+
+PLAIN: dict[str, Reader] = {"stopReason": read_plain}
 
 _RAW = "_event_generator"
 

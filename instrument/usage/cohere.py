@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from instrument.usage.families import read_document
 from instrument.usage.fields import (
     NOTHING,
     added,
@@ -18,7 +19,7 @@ from instrument.usage.fields import (
 )
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _UNITS = (
     "input_tokens",
@@ -37,6 +38,8 @@ _KINDS = {
     "text": "chat",
 }
 _FAILURES = frozenset({"ERROR", "ERROR_LIMIT", "ERROR_TOXIC", "TIMEOUT"})
+_PLAIN = frozenset({"finish_reason", "id", "message", "usage"})
+_PLAIN_USAGE = frozenset({"billed_units", "cached_tokens", "tokens"})
 _KEPT = ("id", "error", "finish_reason", "generation_id", "meta", "usage")
 _FIRST, _LAST = ("message-start", "stream-start"), ("message-end", "stream-end")
 
@@ -84,6 +87,84 @@ def read(fields: Fields) -> Reading:
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_chat(response: Any) -> Reading | None:
+    """Read a `V2ChatResponse` at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = response.__dict__
+        usage, response_id = fields["usage"], fields["id"]
+        if response.__pydantic_extra__ or "message" not in fields:
+            return read_object(response)
+        if usage.__pydantic_extra__ or fields["finish_reason"] in _FAILURES:
+            return read_object(response)
+        counts = usage.__dict__
+        units, cached = counts["billed_units"], counts["cached_tokens"]
+        if units.__pydantic_extra__ or type(response_id) is not str or not response_id:
+            return read_object(response)
+        billed = units.__dict__
+        new, output = billed["input_tokens"], billed["output_tokens"]
+        if billed["search_units"] is not None or billed["classifications"] is not None:
+            return read_object(response)
+        if type(new) is not float or type(output) is not float:
+            return read_object(response)
+        whole_new, whole_output, whole_cached = int(new), int(output), None
+        if whole_new != new or whole_output != output:
+            return read_object(response)
+        if cached is not None:
+            whole_cached = int(cached)
+            if type(cached) is not float or whole_cached != cached or cached > new:
+                return read_object(response)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return read_object(response)
+    return Reading(
+        whole_new,
+        whole_output,
+        whole_cached,
+        None,
+        None,
+        None,
+        None,
+        None,
+        response_id,
+        "cohere",
+        "chat",
+        source=usage,
+    )
+
+
+def read_plain(fields: dict[str, Any]) -> Reading | None:
+    """Do the same for a dict, whose counts are integers."""
+    try:
+        usage, response_id = fields["usage"], fields["id"]
+        if type(usage) is not dict or not _PLAIN.issuperset(fields) or "message" not in fields:
+            return read_document(fields)
+        units, cached = usage["billed_units"], usage.get("cached_tokens")
+        if type(units) is not dict or len(units) != 2 or not _PLAIN_USAGE.issuperset(usage):
+            return read_document(fields)
+        new, output = units["input_tokens"], units["output_tokens"]
+        if type(new) is not int or type(output) is not int or fields["finish_reason"] in _FAILURES:
+            return read_document(fields)
+        if cached is not None and (type(cached) is not int or cached > new):
+            return read_document(fields)
+        if type(response_id) is not str or not response_id:
+            return read_document(fields)
+    except (KeyError, TypeError):
+        return read_document(fields)
+    return Reading(
+        new,
+        output,
+        cached,
+        None,
+        None,
+        None,
+        None,
+        None,
+        response_id,
+        "cohere",
+        "chat",
+        source=usage,
+    )
 
 
 def streams(fields: Fields) -> bool:
@@ -180,8 +261,10 @@ CLASSES: dict[str, Reader] = {
     "Generation": read_object,
     "NonStreamedChatResponse": read_object,
     "RerankResponse": read_object,
-    "V2ChatResponse": read_object,
+    "V2ChatResponse": read_chat,
     "V2RerankResponse": read_object,
 }
+
+PLAIN: dict[str, Reader] = {"finish_reason": read_plain}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

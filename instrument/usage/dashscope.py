@@ -6,10 +6,11 @@ from typing import Any
 
 from msgspec import Raw
 
+from instrument.usage.families import read_document
 from instrument.usage.fields import NOTHING, added, amounts, by_fields, fields_of, first, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _COUNTS = (
     "input_tokens",
@@ -27,6 +28,17 @@ _KINDS = {
     "text": "chat",
     "results": "rerank",
 }
+_PLAIN = frozenset({"code", "headers", "message", "output", "request_id", "status_code", "usage"})
+_COUNTED = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "output_tokens_details",
+        "prompt_tokens_details",
+        "total_tokens",
+    }
+)
+_EMPTY: dict[str, Any] = {}
 _HEAD_BYTES = 32
 _OK = 200
 
@@ -50,6 +62,52 @@ def read(fields: Fields) -> Reading:
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_plain(fields: Any) -> Reading | None:
+    """Read a dict, or an SDK's response, at once if it is complete and plain.
+
+    What the SDK gives is a dict with a `__getattr__`, which makes looking up `get` dear.
+    """
+    try:
+        usage, output, response_id = fields["usage"], fields["output"], fields["request_id"]
+        if not isinstance(usage, dict) or not isinstance(output, dict) or "embeddings" in output:
+            return _read_other(fields)
+        if type(fields) is dict and not _PLAIN.issuperset(fields):
+            return _read_other(fields)
+        if "code" in fields and fields["code"]:  # noqa: RUF019 - `get` is dear
+            return _read_other(fields)
+        if "status_code" in fields and fields["status_code"] != _OK:
+            return _read_other(fields)
+        new, answer, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
+        get = usage.get
+        before, after = get("prompt_tokens_details", _EMPTY), get("output_tokens_details", _EMPTY)
+        if not type(before) is type(after) is dict or not new or not _COUNTED.issuperset(usage):
+            return _read_other(fields)
+        if type(response_id) is not str or not response_id:
+            return _read_other(fields)
+        if not (output["choices"] if "choices" in output else output["text"]):
+            return _read_other(fields)
+    except KeyError:
+        return _read_other(fields)
+    return Reading(
+        new,
+        answer,
+        before.get("cached_tokens"),
+        before.get("cache_creation_input_tokens"),
+        after.get("reasoning_tokens"),
+        total,
+        None,
+        None,
+        response_id,
+        "dashscope",
+        "chat",
+        source=usage,
+    )
+
+
+def _read_other(fields: Any) -> Reading | None:
+    return read_document(fields) if type(fields) is dict else read_object(fields)
 
 
 def streams(fields: Fields) -> bool:
@@ -186,6 +244,8 @@ def _output(fields: Fields) -> Fields:
     return {name: True for name in _KINDS if found.get(name)}
 
 
-CLASSES: dict[str, Reader] = {"DashScopeAPIResponse": read_object}
+CLASSES: dict[str, Reader] = {"DashScopeAPIResponse": read_plain}
+
+PLAIN: dict[str, Reader] = {"request_id": read_plain}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

@@ -12,6 +12,7 @@ from instrument.usage.reading import Family, Fields, ProviderFamily, Reader, Rea
 __all__ = [
     "BY_KEY",
     "BY_PACKAGE",
+    "PLAIN",
     "class_reader",
     "load",
     "provider",
@@ -106,6 +107,10 @@ _NEEDED: dict[str, frozenset[str]] = {
 }
 """The keys of which a response or chunk of these has one: for others they are not even loaded."""
 
+PLAIN: dict[str, Reader] = {}
+"""What reads a plain dict at once, of the families met so far: by its `object` or `type`, or for
+one that has neither by a key in it."""
+
 _loaded: dict[str, Any] = {}
 
 
@@ -115,6 +120,7 @@ def load(name: str) -> Family:
     if family is None:
         with importing:
             family = _loaded[name] = import_module(f"instrument.usage.{name}")
+        PLAIN.update(getattr(family, "PLAIN", {}))
     return cast(Family, family)
 
 

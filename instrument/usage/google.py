@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from instrument.usage.families import read_document
 from instrument.usage.fields import NOTHING, added, by_fields, failure, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _SNAKE = (
     "prompt_token_count",
@@ -29,7 +30,21 @@ _CAMEL = (
     "cachedContentTokenCount",
     "trafficType",
 )
-
+_NAMES = frozenset(_SNAKE)
+_ODD = frozenset(
+    {
+        "ResponseMetadata",
+        "embedding",
+        "embeddings",
+        "error",
+        "model_version",
+        "response_id",
+        "status",
+        "usage",
+        "usage_metadata",
+    }
+)
+"""What beside the usage makes a dict more than a plain response."""
 
 _FINE = (None, None, None)
 
@@ -67,6 +82,127 @@ def read(fields: Fields) -> Reading:
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_generated(response: Any) -> Reading | None:
+    """Read an SDK's response at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = response.__dict__
+        usage, model, response_id = (
+            fields["usage_metadata"],
+            fields["model_version"],
+            fields["response_id"],
+        )
+        if response.__pydantic_extra__ or usage.__pydantic_extra__:
+            return read_object(response)
+        counts = usage.__dict__
+        new, output = counts["prompt_token_count"], counts["candidates_token_count"]
+        thoughts, tools = counts["thoughts_token_count"], counts["tool_use_prompt_token_count"]
+        if type(new) is not int or type(output) is not int or new | output < 0:
+            return read_object(response)
+        if tools is not None:
+            if type(tools) is not int or tools < 0:
+                return read_object(response)
+            new += tools
+        if thoughts is not None:
+            if type(thoughts) is not int or thoughts < 0:
+                return read_object(response)
+            output += thoughts
+        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+            return read_object(response)
+        cached, total = counts["cached_content_token_count"], counts["total_token_count"]
+        cloud = "gcp.gemini" if counts["traffic_type"] is None else "gcp.vertex_ai"
+    except (AttributeError, KeyError):
+        return read_object(response)
+    return Reading(
+        new,
+        output,
+        cached,
+        None,
+        thoughts,
+        total,
+        None,
+        model,
+        response_id,
+        cloud,
+        "generate_content",
+        source=usage,
+    )
+
+
+def read_embedded(response: Any) -> Reading | None:
+    """Do the same for an SDK's embeddings, which have no output, model and id."""
+    try:
+        fields = response.__dict__
+        usage = fields["usage_metadata"]
+        counts = usage.__dict__
+        if response.__pydantic_extra__ or usage.__pydantic_extra__ or "embeddings" not in fields:
+            return read_object(response)
+        if "model_version" in fields or "response_id" in fields:
+            return read_object(response)
+        if counts["tool_use_prompt_token_count"] is not None or "candidates_token_count" in counts:
+            return read_object(response)
+        if counts["response_token_count"] is not None or counts["thoughts_token_count"] is not None:
+            return read_object(response)
+        new, total = counts["prompt_token_count"], counts["total_token_count"]
+        cached, cloud = counts["cached_content_token_count"], "gcp.vertex_ai"
+        if counts["traffic_type"] is None:
+            cloud = "gcp.gemini"
+    except (AttributeError, KeyError):
+        return read_object(response)
+    return Reading(
+        new,
+        None,
+        cached,
+        None,
+        None,
+        total,
+        provider=cloud,
+        kind="embeddings",
+        source=usage,
+    )
+
+
+def read_plain(fields: dict[str, Any]) -> Reading | None:
+    """Do the same for a dict as REST gives it."""
+    try:
+        usage, model, response_id = (
+            fields["usageMetadata"],
+            fields["modelVersion"],
+            fields["responseId"],
+        )
+        if type(usage) is not dict or not _ODD.isdisjoint(fields) or not _NAMES.isdisjoint(usage):
+            return read_document(fields)
+        new, output = usage["promptTokenCount"], usage["candidatesTokenCount"]
+        thoughts, tools = usage.get("thoughtsTokenCount"), usage.get("toolUsePromptTokenCount")
+        if type(new) is not int or type(output) is not int or new | output < 0:
+            return read_document(fields)
+        if tools is not None:
+            if type(tools) is not int or tools < 0:
+                return read_document(fields)
+            new += tools
+        if thoughts is not None:
+            if type(thoughts) is not int or thoughts < 0:
+                return read_document(fields)
+            output += thoughts
+        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+            return read_document(fields)
+    except KeyError:
+        return read_document(fields)
+    return Reading(
+        new,
+        output,
+        usage.get("cachedContentTokenCount"),
+        None,
+        thoughts,
+        usage.get("totalTokenCount"),
+        None,
+        model,
+        response_id,
+        "gcp.gemini" if usage.get("trafficType") is None else "gcp.vertex_ai",
+        "generate_content",
+        source=usage,
+    )
 
 
 def streams(fields: Fields) -> bool:
@@ -176,8 +312,10 @@ def _kind(fields: Fields) -> str:
 
 
 CLASSES: dict[str, Reader] = {
-    "EmbedContentResponse": read_object,
-    "GenerateContentResponse": read_object,
+    "EmbedContentResponse": read_embedded,
+    "GenerateContentResponse": read_generated,
 }
+
+PLAIN: dict[str, Reader] = {"usageMetadata": read_plain}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from instrument.usage import http, openai
+from instrument.usage import http, openai, plain
 from instrument.usage.openai import OpenAIMerge, reader_of
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
@@ -28,9 +28,9 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 CLASSES: dict[str, Reader] = {
     "APIResponse": http.read_wrapped,
     "AsyncAPIResponse": http.read_wrapped,
-    "ChatCompletion": read_object,
+    "ChatCompletion": plain.chat_object("groq", read_object),
     "ChatCompletionChunk": read_object,
-    "CreateEmbeddingResponse": read_object,
+    "CreateEmbeddingResponse": plain.embeddings_object("groq", read_object),
     "Transcription": read_object,
 }
 

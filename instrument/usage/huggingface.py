@@ -7,6 +7,7 @@ from typing import Any
 from instrument.usage import openai
 from instrument.usage.fields import fields_of, part
 from instrument.usage.openai import OpenAIMerge
+from instrument.usage.plain import ODD, read_chat_fields
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -52,6 +53,18 @@ def read_object(response: Any) -> Reading | None:
     return None if fields is None else read(fields)
 
 
+def read_chat(response: Any) -> Reading | None:
+    """Read a `ChatCompletionOutput` at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = response.__dict__
+        usage = fields["usage"].__dict__
+    except (AttributeError, KeyError):
+        return read_object(response)
+    if not ODD.isdisjoint(fields):
+        return read_object(response)
+    return read_chat_fields(fields, usage, usage, usage, _PROVIDER, read_object, response)
+
+
 def read_text(response: Any) -> Reading | None:
     """Read generated text, if its details were asked for."""
     fields = fields_in(response)
@@ -88,7 +101,7 @@ class _Merge:
 
 
 CLASSES: dict[str, Reader] = {
-    "ChatCompletionOutput": read_object,
+    "ChatCompletionOutput": read_chat,
     "ChatCompletionStreamOutput": read_object,
     "TextGenerationOutput": read_text,
     "TextGenerationStreamOutput": read_text,

@@ -41,7 +41,51 @@ def read(fields: Fields) -> Reading:
     return _reading(fields, _counts(usage), fields.get("usage_metadata") if usage else None)
 
 
-read_message: Reader = by_fields(read)
+read_any: Reader = by_fields(read)
+
+
+def read_message(message: Any) -> Reading | None:
+    """Read an `AIMessage` at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = message.__dict__
+        usage, metadata = fields["usage_metadata"], fields["response_metadata"]
+        if message.__pydantic_extra__ or type(usage) is not dict or type(metadata) is not dict:
+            return read_any(message)
+        model, response_id = metadata["model_name"], metadata["id"]
+        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+            return read_any(message)
+        provider = metadata.get("model_provider")
+        if provider is not None:
+            if type(provider) is not str or not provider:
+                return read_any(message)
+            provider = _PROVIDERS.get(provider, provider)
+        before, after = usage.get("input_token_details"), usage.get("output_token_details")
+        cached = written = reasoning = None
+        if type(before) is dict:
+            cached, written = before.get("cache_read"), before.get("cache_creation")
+        elif before is not None:
+            return read_any(message)
+        if type(after) is dict:
+            reasoning = after.get("reasoning")
+        elif after is not None:
+            return read_any(message)
+        new, output, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
+    except (AttributeError, KeyError):
+        return read_any(message)
+    return Reading(
+        new,
+        output,
+        cached,
+        written,
+        reasoning,
+        total,
+        None,
+        model,
+        response_id,
+        provider,
+        "chat",
+        source=usage,
+    )
 
 
 def read_generation(generation: Any) -> Reading | None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from instrument.usage import openai
 from instrument.usage.fields import NOTHING, fields_of, part, text
 from instrument.usage.openai import OpenAIMerge
+from instrument.usage.plain import ODD, ODD_COUNTS
 from instrument.usage.reading import (
     ITSELF,
     Fields,
@@ -44,6 +45,12 @@ _ENCODED = "resp_bGl0ZWxsbT"
 
 _NAME_THEIR_PRICE = ("openrouter", "perplexity", "xai")
 
+_DECLARED = (ODD | {"id", "model", "object", "response", "type"}) - {"details", "provider"}
+_REPEATED = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens"})
+"""What Anthropic's usage has beside OpenAI's fields, which say the same."""
+
+_HIDDEN = "_hidden_params"
+
 matches: Callable[[Fields], bool] = openai.matches
 streams: Callable[[Fields], bool] = openai.streams
 
@@ -59,6 +66,58 @@ def read_object(response: Any) -> Reading | None:
     if fields is None:
         return None
     return _with_hidden(openai.read(_plainly(fields)), _hidden(response))
+
+
+def read_chat(response: Any) -> Reading | None:
+    """Read a `ModelResponse` at once if it is complete and plain, else as `read_object` does."""
+    try:
+        fields, extra = response.__dict__, response.__pydantic_extra__
+        hidden, usage = response.__pydantic_private__[_HIDDEN], extra["usage"]  # not declared
+        counts, more = usage.__dict__, usage.__pydantic_extra__
+        model, response_id, name = fields["model"], fields["id"], hidden["custom_llm_provider"]
+        if not type(name) is type(model) is type(response_id) is str or type(hidden) is not dict:
+            return read_object(response)
+        if not name or not model or not response_id or "resp_" in response_id:
+            return read_object(response)
+        if fields["object"] != "chat.completion" or not _DECLARED.isdisjoint(extra):
+            return read_object(response)
+        before, after = counts["prompt_tokens_details"], counts["completion_tokens_details"]
+        named, cost = before.__dict__, hidden["response_cost"]
+        cached, written = named["cached_tokens"], named.get("cache_write_tokens")
+        if written is None:
+            written = named.get("cache_creation_tokens")
+            if before.__pydantic_extra__:
+                return read_object(response)
+        if more and (cached is None or written is None or not _REPEATED.issuperset(more)):
+            return read_object(response)
+        new, output = counts["prompt_tokens"], counts["completion_tokens"]
+        total = counts["total_tokens"]
+        reasoning = None if after is None else after.__dict__["reasoning_tokens"]
+        if type(cost) is not float or not ODD_COUNTS.isdisjoint(counts):
+            return read_object(response)
+        if reasoning and (
+            not type(new) is type(output) is type(reasoning) is int
+            or new | output < 0
+            or total != new + output
+        ):
+            return read_object(response)
+    except (AttributeError, KeyError, TypeError):
+        return read_object(response)
+    return Reading(
+        new,
+        output,
+        cached,
+        written,
+        reasoning,
+        total,
+        cost,
+        model,
+        response_id,
+        _PROVIDERS.get(name, name),
+        "chat",
+        cost_source="caller",
+        source=usage,
+    )
 
 
 def new_merge(*, sdk: bool) -> FieldsMerge:
@@ -85,9 +144,6 @@ class _Merge:
     def reading(self) -> Reading | None:
         found = self._chunks.reading()
         return None if found is None else _with_hidden(found, self._hidden)
-
-
-_HIDDEN = "_hidden_params"
 
 
 def fields_in(chunk: Any) -> Fields | None:
@@ -142,7 +198,7 @@ def _with_hidden(found: Reading, hidden: Fields) -> Reading:
 CLASSES: dict[str, Reader] = {
     "EmbeddingResponse": read_object,
     "ImageResponse": read_object,
-    "ModelResponse": read_object,
+    "ModelResponse": read_chat,
     "ModelResponseStream": read_object,
     "ResponseCompletedEvent": read_object,
     "ResponseFailedEvent": read_object,

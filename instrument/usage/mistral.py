@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from instrument.usage import openai
 from instrument.usage.fields import NOTHING, amounts, by_fields, fields_of, part, text
+from instrument.usage.plain import read_chat_fields
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -39,6 +40,29 @@ def read(fields: Fields) -> Reading:
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_chat(response: Any) -> Reading | None:
+    """Read a `ChatCompletionResponse` at once if it is plain, else as `read` does."""
+    try:
+        fields = response.__dict__
+        usage = fields["usage"]
+        counts, extra = usage.__dict__, usage.__pydantic_extra__
+        if response.__pydantic_extra__ or type(extra) is not dict:
+            return read_object(response)
+        seconds = type(counts["prompt_audio_seconds"])
+        if seconds is int or seconds is float:
+            return read_object(response)
+        if "prompt_tokens_details" in counts or "completion_tokens_details" in counts:
+            return read_object(response)
+        # zeros may be those that the SDK puts where nothing is said
+        if not counts["prompt_tokens"] or not counts["completion_tokens"]:
+            return read_object(response)
+        if not counts["total_tokens"]:
+            return read_object(response)
+    except (AttributeError, KeyError):
+        return read_object(response)
+    return read_chat_fields(fields, counts, extra, usage, "mistral_ai", read_object, response)
 
 
 def streams(fields: Fields) -> bool:
@@ -110,7 +134,7 @@ def _model_of_outputs(fields: Fields) -> str | None:
 
 
 CLASSES: dict[str, Reader] = {
-    "ChatCompletionResponse": read_object,
+    "ChatCompletionResponse": read_chat,
     "ConversationResponse": read_object,
     "CreateResponseResponse": read_object,
     "EmbeddingResponse": read_object,

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from instrument.usage.families import read_document
 from instrument.usage.fields import by_fields, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
 
 _KINDS = {"message": "chat", "response": "text_completion", "embeddings": "embeddings"}
+_PLAIN = frozenset(
+    {
+        "context",
+        "created_at",
+        "done",
+        "done_reason",
+        "eval_count",
+        "eval_duration",
+        "load_duration",
+        "message",
+        "model",
+        "prompt_eval_count",
+        "prompt_eval_duration",
+        "total_duration",
+    }
+)
 _MERGED = ("model", "prompt_eval_count", "eval_count")
 
 
@@ -29,12 +46,53 @@ def _reading(fields: Fields, source: Any) -> Reading:
         fields.get("eval_count"),
         model=text(fields.get("model")),
         provider="ollama",
-        kind=next((kind for name, kind in _KINDS.items() if name in fields), None),
+        kind=_kind(fields),
         source=source,
     )
 
 
 read_object: Reader = by_fields(read)
+
+
+def read_response(response: Any) -> Reading | None:
+    """Read an SDK's response at once if it is complete and plain, else as `read` does."""
+    try:
+        fields = response.__dict__
+        model, new, output = fields["model"], fields["prompt_eval_count"], fields["eval_count"]
+        if response.__pydantic_extra__ or type(model) is not str or not model or new is None:
+            return read_object(response)
+    except (AttributeError, KeyError):
+        return read_object(response)
+    return Reading(
+        new,
+        output,
+        model=model,
+        provider="ollama",
+        kind="chat" if "message" in fields else _kind(fields),
+        source=fields,
+    )
+
+
+def read_plain(fields: dict[str, Any]) -> Reading | None:
+    """Do the same for a dict."""
+    try:
+        model, new, output = fields["model"], fields["prompt_eval_count"], fields["eval_count"]
+        if not _PLAIN.issuperset(fields) or type(model) is not str or not model or new is None:
+            return read_document(fields)
+    except KeyError:
+        return read_document(fields)
+    return Reading(
+        new,
+        output,
+        model=model,
+        provider="ollama",
+        kind="chat" if "message" in fields else _kind(fields),
+        source=fields,
+    )
+
+
+def _kind(fields: Fields) -> str | None:
+    return next((kind for name, kind in _KINDS.items() if name in fields), None)
 
 
 def streams(fields: Fields) -> bool:
@@ -75,9 +133,11 @@ def _is_counted(fields: Fields) -> bool:
 
 
 CLASSES: dict[str, Reader] = {
-    "ChatResponse": read_object,
+    "ChatResponse": read_response,
     "EmbedResponse": read_object,
-    "GenerateResponse": read_object,
+    "GenerateResponse": read_response,
 }
+
+PLAIN: dict[str, Reader] = {"eval_count": read_plain}
 
 STREAMS: dict[tuple[str, str], StreamClass] = {}

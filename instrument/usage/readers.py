@@ -8,7 +8,7 @@ from typing import Any
 from instrument.usage import http
 from instrument.usage.adding import combined
 from instrument.usage.documents import document_failure
-from instrument.usage.families import BY_KEY, class_reader, read_document, read_fields
+from instrument.usage.families import BY_KEY, PLAIN, class_reader, read_document, read_fields
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
 from instrument.usage.texts import begins_run, read_bytes, read_run, read_text
@@ -16,7 +16,10 @@ from instrument.usage.texts import begins_run, read_bytes, read_run, read_text
 __all__ = ["read_raised", "reader_for"]
 
 _KEYS = frozenset(BY_KEY)
+_HOOKS = frozenset({"__dict__", "__getattr__", "__getattribute__"})
 _OBJECT_KEYS = _KEYS | {"status_code"}
+_PLAIN_KEYS = ("usageMetadata", "stopReason", "request_id", "finish_reason", "eval_count")
+_NUMBERS = frozenset({bool, complex, float, int})
 _PROBED = 64
 _MAX_TYPES = 1_024
 
@@ -41,8 +44,25 @@ def read_raised(error: BaseException) -> Reading | None:
     return None if reader is None else reader(error)
 
 
+def read_dict(value: dict[str, Any]) -> Reading | None:
+    """Read a dict: at once if it is plain, or holds nothing that anybody knows."""
+    if "usage" not in value and value.keys().isdisjoint(_KEYS):
+        if "status" in value and "object" not in value and value["status"] == "failed":
+            return document_failure(value, None)
+        return None
+    mark = value.get("object") or value.get("type")
+    if type(mark) is str:
+        plain = PLAIN.get(mark)
+        return read_document(value) if plain is None else plain(value)
+    for key in _PLAIN_KEYS:
+        if key in value:
+            plain = PLAIN.get(key)
+            return read_document(value) if plain is None else plain(value)
+    return read_document(value)
+
+
 def read_mapping(value: Mapping[str, Any]) -> Reading | None:
-    """Read a dict by its keys."""
+    """Read any other mapping by its keys."""
     if not value.keys().isdisjoint(_KEYS):
         return read_document(value)
     return document_failure(value, None) if "status" in value and "object" not in value else None
@@ -60,9 +80,33 @@ def read_object(value: Any) -> Reading | None:
     return read_fields(fields)
 
 
+def read_plain_object(value: Any) -> Reading | None:
+    """Read an object that has a dict; most hold nothing that anybody knows."""
+    try:
+        fields = value.__dict__
+        if fields and type(fields) is dict and fields.keys().isdisjoint(_OBJECT_KEYS):
+            return None
+    except AttributeError:
+        pass
+    return read_object(value)
+
+
+def read_plain_model(value: Any) -> Reading | None:
+    """Do the same for one of pydantic's, which keeps apart what its class does not declare."""
+    try:
+        fields = value.__dict__
+        if fields and fields.keys().isdisjoint(_OBJECT_KEYS) and not value.__pydantic_extra__:
+            return None
+    except AttributeError:
+        pass
+    return read_object(value)
+
+
 def read_elements(values: Any) -> Reading | None:
     """Read a list or tuple of responses."""
-    if not values or (_is_silent(values[0]) and _is_silent(values[-1])):
+    if not values or (type(values[0]) in _NUMBERS and type(values[-1]) in _NUMBERS):
+        return None
+    if _is_silent(values[0]) and _is_silent(values[-1]):
         return None
     if len(values) > 1 and type(values[0]) is dict and begins_run(values[0]):
         return read_run(values)
@@ -111,12 +155,22 @@ def _shape_reader(cls: type) -> Reader | None:
         return None
     if isinstance(getattr(cls, "status_code", None), property) and "Response" in cls.__name__:
         return http.read
-    return read_object
+    if hasattr(cls, "__pydantic_extra__"):
+        return read_plain_model
+    return None if _holds_nothing(cls) else read_plain_object
+
+
+def _holds_nothing(cls: type) -> bool:
+    """Tell whether objects of this class have no dict, and no slot that anybody knows."""
+    if cls.__dictoffset__ or any(not _HOOKS.isdisjoint(vars(base)) for base in cls.__mro__[:-1]):
+        return False
+    names = getattr(cls, "__struct_fields__", None) or getattr(cls, "__slots__", None)
+    return type(names) is not tuple or _OBJECT_KEYS.isdisjoint(names)
 
 
 _BUILTINS: dict[type, Reader | None] = {
     bytes: read_bytes,
-    dict: read_mapping,
+    dict: read_dict,
     list: read_elements,
     str: read_text,
     tuple: read_elements,

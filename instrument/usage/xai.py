@@ -55,10 +55,43 @@ def read(fields: Fields) -> Reading:
     )
 
 
-def read_object(response: Any) -> Reading | None:
+def read_any(response: Any) -> Reading | None:
     """Read the SDK's `Response`, or one of its images."""
     fields = fields_of(response)
     return None if fields is None or "_proto" not in fields else read(fields)
+
+
+def read_object(response: Any) -> Reading | None:
+    """Do the same at once if it is complete and plain."""
+    try:
+        fields = response.__dict__
+        whole = fields["_proto"]
+        usage, model, response_id = whole.usage, whole.model, whole.id
+        new, output, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+        reasoning, ticks = usage.reasoning_tokens, usage.cost_in_usd_ticks
+        cached = usage.cached_prompt_text_tokens
+    except (AttributeError, KeyError):
+        return read_any(response)
+    if type(new) is not int or type(output) is not int or type(reasoning) is not int or ticks:
+        return read_any(response)
+    if not new or new | output | reasoning < 0 or total != new + output + reasoning:
+        return read_any(response)
+    if type(model) is not str or type(response_id) is not str or not model or not response_id:
+        return read_any(response)
+    return Reading(
+        new,
+        output + reasoning,
+        cached,
+        None,
+        reasoning,
+        total,
+        None,
+        model,
+        response_id,
+        "x_ai",
+        "image_generation" if "_image" in fields else "chat",
+        source=usage,
+    )
 
 
 def streams(fields: Fields) -> bool:
