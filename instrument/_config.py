@@ -6,7 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +94,10 @@ def configure(
         "prices": prices,
         **unknown,
     }
-    _given.update(_checked(given))
+    checked = _checked(given)
+    _given.update(checked)
+    if "log_dir" in checked:
+        _told_here()
     _put(None)
 
 
@@ -120,11 +123,14 @@ def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
     before, given = settings(), dict(_given)
     _given.update(checked)
     _places.append(log_dir)
+    told_in = _told_here()
     _put(None)
     try:
         yield
     finally:
-        _places.remove(log_dir)
+        _told_here(told_in)
+        if log_dir in _places:  # not in a fork that was given work for another log
+            _places.remove(log_dir)
         _given.clear()
         _given.update(given)
         _put(before)
@@ -137,16 +143,35 @@ def given_log_dir() -> str | None:
 
 
 def hand_on(log_dir: str | None) -> None:
-    """Go on in the directory of the process that gave this one work, unless told otherwise."""
-    global _handed_on
-    if log_dir is not None and log_dir != given_log_dir() and "log_dir" not in _given:
-        _handed_on = Path(log_dir)
-        _put(None)
+    """Go on in the directory of the process that gave this one work, unless told otherwise here.
+
+    What a fork inherits, this process was not told. At its first work it has others follow the
+    settings, too, for nobody may have asked for them yet.
+    """
+    global _handed_on, _at_work_in
+    pid = os.getpid()
+    if log_dir == given_log_dir() or _told_in == pid:
+        if _at_work_in == pid:
+            return
+    else:
+        _given.pop("log_dir", None)
+        _places.clear()
+        _handed_on = None if log_dir is None else Path(log_dir)
+    _at_work_in = pid
+    _put(None)
+
+
+def _told_here(pid: int | None = None) -> int:
+    """Note that this process itself was told where the log is; return what was noted before."""
+    global _told_in
+    before, _told_in = _told_in, os.getpid() if pid is None else pid
+    return before
 
 
 def propagates_threads() -> bool:
     """Tell whether threads shall carry the session of whoever starts them."""
-    return bool(_given.get("propagate_threads", True))
+    is_off = disabled_by_environment() and not _given.get("enabled")
+    return not is_off and bool(_given.get("propagate_threads", True))
 
 
 def on_change(callback: Callable[[], None]) -> None:
@@ -300,7 +325,16 @@ def _host_patterns(name: str, value: Any) -> tuple[str, ...]:
             raise ConfigurationTypeError(name, pattern, accepted)
         if not pattern or (set(pattern) & set(":/ @") and not _is_address(pattern)):
             raise ConfigurationError(name, pattern, f"{accepted}, without scheme, port or path")
-    return tuple(pattern.lower() for pattern in patterns)
+    return tuple(map(plain_host, patterns))
+
+
+def plain_host(name: str) -> str:
+    """Return the one form of a host's name that is compared."""
+    name = name.lower().rstrip(".")
+    if not name.isascii():
+        with suppress(UnicodeError):
+            return name.encode("idna").decode("ascii")
+    return name
 
 
 def _is_address(pattern: str) -> bool:
@@ -372,4 +406,5 @@ _given: dict[str, Any] = {}
 _current: Settings | None = None
 _places: list[Path] = []
 _handed_on: Path | None = None
+_told_in = _at_work_in = 0
 _listeners: list[Callable[[], None]] = []

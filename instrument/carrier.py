@@ -24,16 +24,17 @@ __all__ = [
 # compiled when first needed: most programs never are handed anything
 _SESSION_ID = r"[A-Za-z0-9._~:-]{1,128}"
 _OPERATION_ID = r"[0-9a-f]{16}"
-# a later version may have more behind it
-_TRACEPARENT = r"(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
-_NO_TRACE = "0" * 32
+_TRACEPARENT = r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"
+# of a later version, which may have more behind it
+_LATER = r"(?!ff|00)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
+_NO_TRACE, _NO_OPERATION = "0" * 32, "0" * 16
 _SESSION_KEY = "session.id"
 # W3C Baggage, 3.3.2, and what its first edition asked for
 _BAGGAGE_BYTES = 8192
 _BAGGAGE_MEMBERS = 180
 
 
-class Carried(Struct, frozen=True):
+class Carried(Struct, frozen=True, gc=False):
     """A session, and the operation in it that is the parent of what comes."""
 
     session_id: str
@@ -43,7 +44,7 @@ class Carried(Struct, frozen=True):
 
 def is_session_id(value: object) -> bool:
     """Tell whether `value` may be a session id: 1 to 128 of `[A-Za-z0-9._~:-]`."""
-    return isinstance(value, str) and re.fullmatch(_SESSION_ID, value) is not None
+    return isinstance(value, str) and _session_id().fullmatch(value) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -71,13 +72,13 @@ def from_headers(traceparent: str | None, baggage: str | None) -> Carried | None
     What breaks the rules of W3C is as if it were not there: a session id that is none after
     percent-decoding, baggage that is too long or no visible ASCII, a trace of zeros.
     """
-    if not baggage or _SESSION_KEY not in baggage:
+    if not baggage or len(baggage) > _BAGGAGE_BYTES or _SESSION_KEY not in baggage:
         return None
     session_id = _session_in(baggage)
     if session_id is None:
         return None
     trace = _trace_in(traceparent) if traceparent else None
-    return Carried(session_id, *(trace or (None, None)))
+    return Carried(session_id) if trace is None else Carried(session_id, trace[0], trace[1])
 
 
 def with_session(baggage: str | None, session_id: str) -> str | None:
@@ -90,9 +91,11 @@ def with_session(baggage: str | None, session_id: str) -> str | None:
         return ours
     if not _is_visible(baggage):
         return None
-    members = [each for each in baggage.split(",") if _key_of(each) != _SESSION_KEY]
-    joined = ",".join([*members, ours])
-    fits = len(members) < _BAGGAGE_MEMBERS and len(joined) <= _BAGGAGE_BYTES
+    if _SESSION_KEY in baggage:
+        members = [each for each in baggage.split(",") if _key_of(each) != _SESSION_KEY]
+        baggage = ",".join(members)
+    joined = f"{baggage},{ours}" if baggage else ours
+    fits = joined.count(",") < _BAGGAGE_MEMBERS and len(joined) <= _BAGGAGE_BYTES
     return joined if fits else None
 
 
@@ -133,11 +136,12 @@ def from_environment(environment: Mapping[str, str]) -> Carried | None:
 
 @lru_cache(maxsize=1024)
 def _session_in(baggage: str) -> str | None:
-    if len(baggage) > _BAGGAGE_BYTES or not _is_visible(baggage):
+    if not _is_visible(baggage):
         return None
     for member in baggage.split(","):
         if _key_of(member) == _SESSION_KEY:
-            value = unquote(member.partition("=")[2].partition(";")[0].strip(" \t"))
+            value = member.partition("=")[2].partition(";")[0].strip(" \t")
+            value = unquote(value) if "%" in value else value
             return value if is_session_id(value) else None
     return None
 
@@ -152,15 +156,26 @@ def _is_visible(value: str) -> bool:
 
 
 @cache
+def _session_id() -> re.Pattern[str]:
+    return re.compile(_SESSION_ID)
+
+
+@cache
 def _traceparent() -> re.Pattern[str]:
     return re.compile(_TRACEPARENT)
 
 
 def _trace_in(traceparent: str) -> tuple[str, str] | None:
     """Return parent operation and trace (W3C Trace Context, 3.2)."""
-    found = _traceparent().fullmatch(traceparent.strip(" \t"))
-    trace_id, parent_id = found.groups() if found is not None else (_NO_TRACE, "")
-    return None if _NO_TRACE in (trace_id, parent_id * 2) else (parent_id, trace_id)
+    found = _traceparent().fullmatch(traceparent)
+    if found is None:
+        text = traceparent.strip(" \t")
+        found = _traceparent().fullmatch(text) or re.fullmatch(_LATER, text)
+    if found is None:
+        return None
+    trace_id, parent_id = found.groups()
+    is_none = trace_id == _NO_TRACE or parent_id == _NO_OPERATION
+    return None if is_none else (parent_id, trace_id)
 
 
 def inherited(environment: Mapping[str, str]) -> Carried | None:

@@ -14,7 +14,18 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-__all__ = ["Gate", "Scope", "SessionIdentity", "bind_to_context", "enclosing", "leave", "scope"]
+__all__ = [
+    "Beside",
+    "Gate",
+    "Scope",
+    "SessionIdentity",
+    "bind_to_context",
+    "enclosing",
+    "enter_session",
+    "leave",
+    "leave_session",
+    "scope",
+]
 
 T = TypeVar("T")
 
@@ -27,6 +38,34 @@ class Gate(Protocol):
 
     def settle(self, operation: Any, line: Any) -> None:
         """Take note of the finished operation's `OperationLine`."""
+
+
+class Beside(Protocol):
+    """Traces beside us in the same program; `None` everywhere means that nothing is traced."""
+
+    def began(self, operation: Any) -> None:
+        """Have a `RunningOperation` that just began follow the trace."""
+
+    def trace_id(self) -> str | None:
+        """Return the id of the current trace."""
+
+    def traceparent(self) -> str | None:
+        """Return the W3C header of the current span."""
+
+    def session(self) -> Scope | None:
+        """Return the session that is current there."""
+
+    def entered(self, scope: Scope) -> None:
+        """Take note that a session is current from now on."""
+
+    def left(self, scope: Scope) -> None:
+        """Take note that it is not any more."""
+
+    def resumed(self, inside: Scope | None) -> Any:
+        """Take note that the sessions are current again in which a generator stood still."""
+
+    def suspended(self, inside: Scope | None, before: Any) -> None:
+        """Take note that it stands still; `before` is what `resumed` returned."""
 
 
 class SessionIdentity:
@@ -68,6 +107,21 @@ class Scope(Struct, eq=False, weakref=True):
 
 
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
+beside: Beside | None = None
+
+
+def enter_session(entry: Scope) -> None:
+    """Make a session current here, and known to who traces beside us."""
+    scope.set(entry)
+    if beside is not None:
+        beside.entered(entry)
+
+
+def leave_session(entry: Scope) -> None:
+    """Make current what was before, as `leave` does."""
+    if beside is not None:
+        beside.left(entry)
+    leave(entry)
 
 
 def leave(this: Scope) -> None:

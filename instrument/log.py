@@ -20,6 +20,7 @@ from instrument._grouped import summed_in_session
 from instrument._iterate import iterate
 from instrument._lines import operation_of
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
+from instrument._skew import in_call_order
 from instrument._stats import SessionFacts, session_stats
 from instrument._wanted import (
     Filters,
@@ -147,8 +148,12 @@ class UsageLog:
         return self._ask(lambda reading: _operations(reading, session, asked, limit, children))
 
     def correlate(self, session_id: str) -> list[Operation]:
-        """List the operations of one session across all paths, in start order."""
-        return self.operations(_session_id(session_id))
+        """List the operations of one session across all paths, in start order.
+
+        No operation stands before the one that called it, though the clock of its host may say
+        so: then it follows its caller, its timestamp as it was recorded.
+        """
+        return in_call_order(self.operations(_session_id(session_id)))
 
     def iterate(
         self, session: str | None = None, **filters: Unpack[Filters]

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from instrument import _collector, _config, _threads, context
+from instrument import _collector, _config, _opentelemetry, _threads, context
 from instrument._clean import (
     encode_anyway,
     encode_lines,
@@ -107,15 +107,19 @@ class Recorder:
         _living.add(self)
 
     def outermost(self, now_ns: int) -> Scope:
-        """Return the scope of an operation outside every session: inherited, else ambient."""
+        """Return the scope of an operation outside every session: inherited or ambient."""
         if self._inherited is not None:
             return self._inherited
+        if context.beside is not None and (found := context.beside.session()) is not None:
+            return found
         return self._ambient_as_scope(self._ambient.of_operation(now_ns))
 
     def peek(self) -> Scope:
         """Return the same without counting as activity of the ambient session."""
         if self._inherited is not None:
             return self._inherited
+        if context.beside is not None and (found := context.beside.session()) is not None:
+            return found
         if not self.enabled:
             return self._ambient_as_scope(self._ambient.provisional())
         return self._ambient_as_scope(self._ambient.peek())
@@ -313,6 +317,7 @@ def _activate() -> Recorder:
         os.register_at_fork(after_in_child=_forget_in_child)
         _collector.watch()
         _threads.follow_settings()
+        _opentelemetry.watch()
         atexit.register(_release_at_exit)
     _recorder = made = Recorder(_config.settings())
     for complaint in made.settings.complaints:

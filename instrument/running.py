@@ -88,6 +88,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
     """
 
     site: Any = None
+    trace_id: str | None = None
     recorder: Any = None
     id: str = ""
     started_ns: int = 0
@@ -334,7 +335,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             _NOTED_NOTHING if self.noted is None else active.clean_metadata(self.noted),
             self.id,
             self.parent_id,
-            session.trace_id,
+            self.trace_id,
             session.parent_id,
             session.name,
             None,
@@ -392,6 +393,7 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
             around.parent_id if parent is None else parent.id,
             False,
             site,
+            session.trace_id,
             active,
             new_id(),
             time_ns(),
@@ -400,6 +402,8 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
             None if site.metadata is None else copied(site.metadata),
             site.model,
         )
+        if context.beside is not None:
+            context.beside.began(operation)
     except Exception as error:
         swallow(error)
         return None
@@ -420,6 +424,9 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
     operation.session = around.session
     operation.parent_id = around.parent_id if parent is None else parent.id
     operation.parent = _running(parent)
+    operation.trace_id = around.session.trace_id
+    if context.beside is not None:
+        context.beside.began(operation)
 
 
 def current_operation() -> RunningOperation | None:

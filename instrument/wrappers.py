@@ -28,11 +28,12 @@ from instrument._kinds import (
     isgeneratorfunction,
     signature_of,
 )
-from instrument.context import Scope, leave
+from instrument.context import Scope, enter_session, leave, leave_session
 from instrument.running import RunningOperation, Site, begin
 from instrument.usage import new_merge
 
 __all__ = [
+    "SessionSteps",
     "async_generator_wrapper",
     "coroutine_wrapper",
     "generator_wrapper",
@@ -189,20 +190,25 @@ def _first_step(generator: AsyncGenerator[Any, Any], argument: Any) -> Any:
 class EntersEachStep:
     """Makes a scope current inside each step, and what the step left current in the next one."""
 
-    __slots__ = ("_inside", "_token")
+    __slots__ = ("_beside", "_inside", "_token")
 
     def __init__(self, inside: Scope | None) -> None:
+        self._beside: Any = None
         self._inside = inside
         self._token: Token[Scope | None] | None = None
 
     def enter(self) -> None:
         self._token = context.scope.set(self._inside)
+        if context.beside is not None:
+            self._beside = context.beside.resumed(self._inside)
 
     def leave(self) -> None:
         token = self._token
         if token is None:
             return
         self._inside = context.scope.get()
+        if context.beside is not None:
+            context.beside.suspended(self._inside, self._beside)
         # ValueError: the step ends in another context, which never saw us. RuntimeError: a signal
         # handler's exception came between this and the next line, and this is the second try.
         # TypeError: the step began while the garbage collector ran, and ends afterwards.
@@ -218,6 +224,17 @@ class EntersEachStep:
 
     def raised(self, error: BaseException) -> None:
         """Nothing to do."""
+
+
+class SessionSteps(EntersEachStep):
+    """The same for a session, which those who trace beside us know of meanwhile."""
+
+    __slots__ = ()
+
+    def enter(self) -> None:
+        super().enter()
+        if context.beside is not None and self._inside is not None:
+            context.beside.entered(self._inside)
 
 
 class OperationSteps(EntersEachStep):
@@ -317,10 +334,10 @@ def _function_in_scope(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         entry = make(context.scope.get())
         try:
-            context.scope.set(entry)
+            enter_session(entry)
             return function(*args, **kwargs)
         finally:
-            leave(entry)
+            leave_session(entry)
 
     return wrapper
 
@@ -331,16 +348,16 @@ def _coroutine_in_scope(
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         entry = make(context.scope.get())
         try:
-            context.scope.set(entry)
+            enter_session(entry)
             return await function(*args, **kwargs)
         finally:
-            leave(entry)
+            leave_session(entry)
 
     return wrapper
 
 
 def _scope_steps(make: Callable[[Scope | None], Scope]) -> Steps:
-    return EntersEachStep(make(context.scope.get()))
+    return SessionSteps(make(context.scope.get()))
 
 
 def tapped(

@@ -64,7 +64,7 @@ def render_session(stats: SessionStats, operations: Sequence[Operation], view: V
     nodes = arrange(operations)
     shown = list(nodes) if view.everything else shortened(nodes)
     lines = [*heading(stats, operations, view), Text()]
-    lines += _tree(shown, _span(operations), view)
+    lines += _tree(shown, _span(nodes), view)
     hidden = sum(entry.hidden for entry in shown if isinstance(entry, Gap))
     if hidden:
         note = f"{view.ellipsis} {hidden:,} more (--all)"
@@ -101,9 +101,9 @@ def _summed_up(stats: SessionStats, operations: Sequence[Operation]) -> str:
     return ", ".join([str(stats), *(f"{number:,} {word}" for number, word in counts if number)])
 
 
-def _span(operations: Sequence[Operation]) -> Span:
-    starts = [one.timestamp.timestamp() for one in operations]
-    ends = [one.timestamp.timestamp() + _seconds(one) for one in operations]
+def _span(nodes: Sequence[Node]) -> Span:
+    starts = [node.start for node in nodes]
+    ends = [node.start + _seconds(node.operation) for node in nodes]
     return Span(min(starts, default=0.0), max(ends, default=0.0))
 
 
@@ -122,9 +122,9 @@ def _tree(entries: Sequence[Node | Gap], span: Span, view: View) -> list[Text]:
         if isinstance(entry, Gap):
             lines.append(Text(f"  {view.ellipsis} {entry.hidden:,} more", "dim"))
         else:
-            drawn = _bar_of(entry.operation, span, plan.widths[-1], view)
+            drawn = _bar_of(entry, span, plan.widths[-1], view)
             lines.append(_row([*_cells(entry, plan.fields, view), drawn], plan, view))
-            lines += _failure(entry, view)
+            lines += [*_skew(entry, view), *_failure(entry, view)]
     return lines
 
 
@@ -216,8 +216,8 @@ def _axis(span: Span, cells: int) -> str:
     return f"0{end:>{cells - 1}}" if len(end) + 1 < cells else "0"
 
 
-def _bar_of(one: Operation, span: Span, cells: int, view: View) -> Text:
-    begin = one.timestamp.timestamp()
+def _bar_of(node: Node, span: Span, cells: int, view: View) -> Text:
+    one, begin = node.operation, node.start
     drawn = bar(span.fraction(begin), span.fraction(begin + _seconds(one)), cells, view)
     if one.outcome == "running":
         drawn = drawn.rstrip(" -")[:-1] + (">" if view.ascii_only else "▶")
@@ -234,6 +234,14 @@ def bar(begin: float, end: float, cells: int, view: View) -> str:
         glyphs[2 * (first <= 2 * cell < last) + (first <= 2 * cell + 1 < last)]
         for cell in range(cells)
     )
+
+
+def _skew(node: Node, view: View) -> list[Text]:
+    """Say of an operation that began before its caller by how much its clock must be behind."""
+    if node.early_seconds <= 0:
+        return []
+    said = f"its host's clock is at least {duration(node.early_seconds)} behind its caller's"
+    return wrapped(said, "yellow", view, indent=len(_indent(node)) + 2)
 
 
 def _failure(node: Node, view: View) -> list[Text]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from instrument._skew import Placed, placed
 from instrument.operation import Operation
 
 __all__ = ["Gap", "Node", "arrange", "shortened"]
@@ -17,11 +18,16 @@ SHOWN_ANCESTORS = 4
 
 
 class Node(NamedTuple):
-    """An operation at its depth; `parent` is the index of its caller's node."""
+    """An operation at its depth; `parent` is the index of its caller's node.
+
+    `start` and `early_seconds` are those of `Placed`.
+    """
 
     operation: Operation
     depth: int
     parent: int | None
+    start: float
+    early_seconds: float = 0.0
 
 
 class Gap(NamedTuple):
@@ -34,9 +40,11 @@ def arrange(operations: Iterable[Operation]) -> list[Node]:
     """Put every operation behind the one that called it, siblings in start order.
 
     Operations whose caller is not among them stand at the top level. Nothing is lost to a log
-    whose parents form a circle.
+    whose parents form a circle. Starts are such that none is before its caller's.
     """
-    ordered = sorted(operations, key=_started)
+    places = placed(operations)
+    found = {id(each.operation): each for each in places}
+    ordered = [each.operation for each in places]
     known = {one.operation_id for one in ordered if one.operation_id is not None}
     called: dict[str, list[Operation]] = defaultdict(list)
     for one in ordered:
@@ -46,12 +54,16 @@ def arrange(operations: Iterable[Operation]) -> list[Node]:
     nodes: list[Node] = []
     seen: set[int] = set()
     for one in (*roots, *ordered):
-        _descend(one, called, nodes, seen)
+        _descend(one, called, nodes, seen, found)
     return nodes
 
 
 def _descend(
-    root: Operation, called: dict[str, list[Operation]], nodes: list[Node], seen: set[int]
+    root: Operation,
+    called: dict[str, list[Operation]],
+    nodes: list[Node],
+    seen: set[int],
+    places: Mapping[int, Placed],
 ) -> None:
     waiting: list[tuple[Operation, int, int | None]] = [(root, 0, None)]
     while waiting:
@@ -60,7 +72,8 @@ def _descend(
             continue
         seen.add(id(one))
         here = len(nodes)
-        nodes.append(Node(one, depth, parent))
+        place = places[id(one)]
+        nodes.append(Node(one, depth, parent, place.start, place.early_seconds))
         children = called.get(one.operation_id, ()) if one.operation_id is not None else ()
         waiting.extend((child, depth + 1, here) for child in reversed(children))
 
@@ -106,7 +119,3 @@ def _with_gaps(nodes: Sequence[Node], chosen: Sequence[int]) -> list[Node | Gap]
             result.append(nodes[index])
         expected = index + 1
     return result
-
-
-def _started(one: Operation) -> tuple[float, str]:
-    return one.timestamp.timestamp(), one.operation_id or ""

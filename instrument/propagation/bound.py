@@ -30,10 +30,11 @@ def propagate(fn: F) -> F:
         raise ConfigurationTypeError("propagate: fn", fn, "a callable")
     bound: Any = Bound(fn)
     current = context.scope.get()
+    is_in_session = current is not None and current.session.id
     bound.bind(
         fn,
-        None if current is None else current.elsewhere(),
-        None if _has_steps(fn) else bind_to_context(fn),
+        current.elsewhere() if current is not None and is_in_session else None,
+        None if _stepwise(fn) is not None else bind_to_context(fn),
     )
     return bound  # type: ignore[no-any-return]  # it is called as fn is
 
@@ -49,7 +50,7 @@ class Bound(partial[Any]):
         self._fn = fn  # of a partial, `func` would be the function inside
         self._around = around
         if run is None:
-            run = fn if around is None else in_scope(fn, self._enter)
+            run = fn if around is None else in_scope(_stepwise(fn) or fn, self._enter)
         self._run = run
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -78,5 +79,9 @@ def _rebound(
     return bound
 
 
-def _has_steps(fn: Callable[..., Any]) -> bool:
-    return iscoroutinefunction(fn) or isgeneratorfunction(fn) or isasyncgenfunction(fn)
+def _stepwise(fn: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the coroutine or generator function that `fn` is, or is called by."""
+    for found in (fn, getattr(fn, "__call__", fn)):  # noqa: B004 - the method itself is wanted
+        if iscoroutinefunction(found) or isgeneratorfunction(found) or isasyncgenfunction(found):
+            return found
+    return None

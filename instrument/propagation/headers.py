@@ -7,17 +7,18 @@ from types import TracebackType
 from typing import Any
 
 from instrument import carrier, context
+from instrument._guard import belongs_to_program
 from instrument.carrier import Carried
-from instrument.context import Scope, enclosing, leave
+from instrument.context import Scope, enclosing, enter_session, leave_session
 from instrument.errors import ConfigurationTypeError
-from instrument.recorder import Muted
-from instrument.session import Session, carried_here
+from instrument.recorder import Muted, recorder, swallow
+from instrument.session import Session, carried_here, headers_of
 
 __all__ = ["extract", "inject"]
 
 Headers = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 
-_LENGTHS = (len("baggage"), len("traceparent"))
+_LENGTHS = {len("baggage"), len("traceparent")}
 _HEADERS = "a mapping, or pairs of names and values"
 
 
@@ -31,42 +32,76 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
     Raises `ConfigurationError` if nothing can be written into `headers`.
     """
     if headers is None:
-        return carrier.to_headers(carried_here())
-    if not hasattr(headers, "__setitem__"):
+        return headers_of(carried_here())
+    if type(headers) is dict and _has_none(headers):
+        headers.update(headers_of(carried_here()))
+        return headers
+    if not hasattr(headers, "__setitem__") or not hasattr(headers, "items"):
         raise ConfigurationTypeError("inject: headers", headers, "a mutable mapping")
     carried = carried_here()
-    names = {name.lower(): name for name in headers if isinstance(name, str)}
-    name = names.get("baggage", "baggage")
-    baggage = carrier.with_session(headers.get(name), carried.session_id)
+    found = _found_among(headers.items())
+    there = found["baggage"]
+    if there and not all(isinstance(value, (str, bytes)) for _, value in there):
+        return headers
+    baggage = carrier.with_session(_joined(there), carried.session_id)
     if baggage is not None:
-        headers[name] = baggage
-        if "traceparent" not in names:
-            headers["traceparent"] = carrier.to_headers(carried)["traceparent"]
+        name = there[-1][0] if there else "baggage"
+        _make_room(headers, there)
+        written: Any = baggage.encode("ascii") if isinstance(name, bytes) else baggage
+        headers[name] = written
+        if not found["traceparent"]:
+            headers["traceparent"] = headers_of(carried)["traceparent"]
     return headers
+
+
+def _has_none(headers: dict[str, str]) -> bool:
+    """Tell, if it can be told quickly, that none of our names is there in any case."""
+    try:
+        return _LENGTHS.isdisjoint(map(len, headers))
+    except TypeError:  # a name that is no text
+        return False
+
+
+def _make_room(headers: MutableMapping[Any, Any], found: list[tuple[Any, Any]]) -> None:
+    """Remove what one value takes the place of, where setting that would leave it there."""
+    if len(found) > 1 or (found and hasattr(headers, "replace_header")):
+        for name, _ in found:
+            if name in headers:
+                del headers[name]
 
 
 class extract:  # noqa: N801 - it is used like a function
     """Enter the session that `headers` carry: `with extract(request.headers):`.
 
-    Takes a mapping or pairs, in upper or lower case, text or bytes; works with `async with`. Where
-    there is no session, or no valid one, it changes nothing. Gives the `Session`, or `None`. It
-    may be entered again. Raises `ConfigurationError` for what are no headers at all.
+    Takes a mapping or pairs, in upper or lower case, text or bytes; `None` is what a message
+    without headers has. Works with `async with`. Where there is no session, or no valid one, it
+    changes nothing. Gives the `Session`, or `None`. It may be entered again. Raises
+    `ConfigurationError` for what can be no headers.
     """
 
-    def __init__(self, headers: Headers) -> None:
-        if isinstance(headers, (str, bytes)) or not hasattr(type(headers), "__iter__"):
-            raise ConfigurationTypeError("extract: headers", headers, _HEADERS)
-        self._carried = _carried_by(headers)
+    __slots__ = ("_carried", "_entered")
+
+    def __init__(self, headers: Headers | None) -> None:
         self._entered: list[Scope] = []
+        if type(headers) is dict:
+            baggage, traceparent = headers.get("baggage"), headers.get("traceparent")
+            if type(baggage) is str and type(traceparent) is str:
+                self._carried = carrier.from_headers(traceparent, baggage)
+                return
+        self._carried = None if headers is None else _carried_by(headers)
 
     def __enter__(self) -> Session | None:
         carried, outer = self._carried, context.scope.get()
-        if carried is None or isinstance(outer, Muted):
+        if carried is None or type(outer) is Muted:
             return None
+        try:
+            recorder()  # from now on, threads carry what is current
+        except Exception as error:
+            swallow(error)
         session = Session(carried.session_id, trace_id=carried.trace_id)
         entry = Scope(session, outer, None, carried.parent_id)
         self._entered.append(entry)
-        context.scope.set(entry)
+        enter_session(entry)
         return session
 
     def __exit__(
@@ -75,11 +110,18 @@ class extract:  # noqa: N801 - it is used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._entered:
+        entered = self._entered
+        entry = context.scope.get()
+        if entry not in entered:
+            entry = enclosing(entered.__contains__)
+        try:
+            if entry is None or entry is entered[-1]:
+                entry = entered.pop()
+            else:
+                entered.remove(entry)
+        except (IndexError, ValueError):  # nothing was entered, or somebody else left it
             return
-        entry = enclosing(self._entered.__contains__) or self._entered[-1]
-        self._entered.remove(entry)
-        leave(entry)
+        leave_session(entry)
 
     async def __aenter__(self) -> Session | None:
         return self.__enter__()
@@ -95,29 +137,53 @@ class extract:  # noqa: N801 - it is used like a function
 
 def _carried_by(headers: Headers) -> Carried | None:
     try:
-        if type(headers) is dict:
-            baggage = headers.get("baggage")
-            if type(baggage) is str:
-                traceparent = headers.get("traceparent")
-                return carrier.from_headers(_text(traceparent), baggage)
-        return _carried_among(headers.items() if isinstance(headers, Mapping) else headers)
-    except Exception:  # whatever such headers do, they carry nothing
+        return _carried_among(_pairs_of(headers))
+    except Exception as error:  # whatever such headers do, they carry nothing
+        if isinstance(error, ConfigurationTypeError) or belongs_to_program(error, in_callback=True):
+            raise
         return None
 
 
+def _pairs_of(headers: Headers) -> Iterable[tuple[Any, Any]]:
+    # not of a Mapping alone: neither email's nor wsgiref's headers are one
+    items = getattr(headers, "items", None)
+    if items is not None:
+        pairs: Iterable[tuple[Any, Any]] = items()
+        return pairs
+    if isinstance(headers, (str, bytes)) or not hasattr(type(headers), "__iter__"):
+        raise ConfigurationTypeError("extract: headers", headers, _HEADERS)
+    return headers
+
+
 def _carried_among(pairs: Iterable[tuple[Any, Any]]) -> Carried | None:
-    traceparents: list[str] = []
-    baggages: list[str] = []
-    found = {"traceparent": traceparents, "baggage": baggages}
+    found = _found_among(pairs)
+    # two of them are none (W3C Trace Context, 3.2)
+    traceparents = found["traceparent"]
+    traceparent = _joined(traceparents) if len(traceparents) == 1 else None
+    return carrier.from_headers(traceparent, _joined(found["baggage"]))
+
+
+def _found_among(pairs: Iterable[tuple[Any, Any]]) -> dict[str, list[tuple[Any, Any]]]:
+    """Return the pairs of each of our names, whatever their case."""
+    found: dict[str, list[tuple[Any, Any]]] = {"traceparent": [], "baggage": []}
     for name, value in pairs:
-        if len(name) in _LENGTHS and (values := found.get(_text(name).lower())) is not None:
-            values += map(_text, value if isinstance(value, (list, tuple)) else [value])
-    # two of them are none (W3C Trace Context, 3.2); lines of baggage are one list
-    traceparent = traceparents[0] if len(traceparents) == 1 else None
-    return carrier.from_headers(traceparent, ",".join(baggages)) if baggages else None
+        if isinstance(name, (str, bytes)) and len(name) in _LENGTHS:
+            same = found.get(_text(name).lower())
+            if same is not None:
+                same.append((name, value))
+    return found
+
+
+def _joined(found: list[tuple[Any, Any]]) -> str:
+    """Return the value; several lines of baggage are one list."""
+    values: list[str] = []
+    for _, value in found:
+        values += map(_text, value if isinstance(value, (list, tuple)) else [value])
+    return ",".join(values)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    return value if isinstance(value, str) else ""
+    # of a subclass's, the plain text
+    return str.__str__(value) if isinstance(value, str) else ""
