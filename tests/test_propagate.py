@@ -116,6 +116,18 @@ def test_with_nothing_current_the_callable_runs_as_it_is(
     assert parents(capture_operations) == {"child": None}
 
 
+class Called:
+    async def __call__(self, *arguments: Any) -> Any:
+        return child(*arguments)
+
+
+async def test_a_coroutine_that_an_object_returns_is_bound_too(
+    capture_operations: CapturedOperations,
+) -> None:
+    assert await moment(Called())(2) == ("work", (2,))
+    assert parents(capture_operations) == {"parent": None, "child": "parent"}
+
+
 def test_its_name_and_signature_are_the_functions(
     capture_operations: CapturedOperations,
 ) -> None:
