@@ -161,6 +161,17 @@ def hand_on(log_dir: str | None) -> None:
     _put(None)
 
 
+def given_beside_log_dir() -> dict[str, Any]:
+    """Return what else the program asked for."""
+    return {name: value for name, value in _given.items() if name != "log_dir"}
+
+
+def take_over(given: Mapping[str, Any]) -> None:
+    """Ask for what the process that started this one asked for, unless told otherwise here."""
+    _given.update({**given, **_given})
+    _put(None)
+
+
 def _told_here(pid: int | None = None) -> int:
     """Note that this process itself was told where the log is; return what was noted before."""
     global _told_in

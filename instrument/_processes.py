@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -50,13 +51,15 @@ class Carrying:
 
 
 class HandedToChild:
-    """Makes a scope current where it is unpickled: at the start of a child process."""
+    """Makes scope and settings current where it is unpickled: at the start of a child process."""
 
     def __init__(self, carried: Carried | None, log_dir: str | None) -> None:
         self._given = carried, log_dir
 
     def __reduce__(self) -> Any:
-        return _enter, self._given
+        settings = _config.given_beside_log_dir()
+        redact = settings.pop("redact", None)
+        return _enter, (*self._given, settings, None if redact is None else _pickled(redact))
 
 
 def carrying(fn: Callable[..., Any], scope: Scope) -> Carrying:
@@ -67,12 +70,36 @@ def carrying(fn: Callable[..., Any], scope: Scope) -> Carrying:
 def handed_to_child(scope: Scope | None) -> HandedToChild | None:
     """Return what a child process that is not forked unpickles at its start, if anything."""
     log_dir = _config.given_log_dir()
-    if scope is None and log_dir is None:
+    if scope is None and log_dir is None and not _config.given_beside_log_dir():
         return None
     return HandedToChild(None if scope is None else Carried(scope), log_dir)
 
 
-def _enter(carried: Carried | None, log_dir: str | None) -> None:
+def withheld(field: str, value: Any) -> None:
+    """Stand in for a `redact` that does not cross to another process: nothing is shown."""
+
+
+def _pickled(redact: Any) -> bytes:
+    try:
+        return pickle.dumps(redact)
+    except Exception:  # whatever its own pickling raises
+        return pickle.dumps(withheld)
+
+
+def _unpickled(redact: bytes) -> Any:
+    try:
+        return pickle.loads(redact)
+    except Exception:  # it stands in a module that is another one here
+        return withheld
+
+
+def _enter(
+    carried: Carried | None, log_dir: str | None, settings: dict[str, Any], redact: bytes | None
+) -> None:
+    if redact is not None:
+        settings["redact"] = _unpickled(redact)
+    if settings:
+        _config.take_over(settings)
     _config.hand_on(log_dir)
     if carried is not None:
         context.scope.set(carried.scope())

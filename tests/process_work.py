@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from instrument import configure, current_session, track
@@ -35,6 +36,15 @@ def elsewhere(name: str, log_dir: str) -> None:
 def killed(name: str) -> None:
     with track(name, service="s"):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def failing(name: str) -> None:
+    with suppress(ValueError), track(name, service="s"):
+        raise ValueError("secret")
+
+
+def starred(field: str, value: Any) -> str:
+    return "***"
 
 
 def run(process: Any) -> None:

@@ -203,3 +203,33 @@ def test_a_process_that_did_not_start_keeps_nothing(
     with session(id="work"), pytest.raises((pickle.PicklingError, AttributeError)):
         process.start()
     assert set(vars(process)) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ("redact=work.starred", {"***"}),
+        ("redact=lambda field, value: '***'", {None, "***"}),
+        ("error_messages=False", {None}),
+        ("enabled=False", set()),
+    ],
+)
+def test_what_the_parent_does_not_want_recorded_its_children_do_not_record(
+    tmp_path: Path, method: str, settings: str, shown: set[str | None]
+) -> None:
+    run(
+        f"""
+        configure({settings})
+        work.run(context.Process(target=work.failing, args=("process",)))
+        late = context.Pool(1)
+        late.apply(work.failing, ("pool",))
+        late.terminate()
+        """,
+        tmp_path,
+        method,
+    )
+    operations = UsageLog(tmp_path / "log").operations() if shown else []
+    assert {each.error_message for each in operations} <= shown
+    assert len(operations) == 2 * bool(shown)
+    assert shown or not (tmp_path / "log").exists()
