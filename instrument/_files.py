@@ -6,13 +6,11 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
 from instrument._guard import belongs_to_program
-from instrument._loading import importing
 
 try:
     import fcntl
@@ -28,7 +26,6 @@ __all__ = [
     "is_open",
     "is_same",
     "is_there",
-    "load_keeping_write",
     "lock",
     "make_private_directory",
     "open_locked",
@@ -36,14 +33,11 @@ __all__ = [
     "open_regular",
     "read_regular",
     "size_of",
-    "write",
 ]
 
 IS_SUPPORTED = fcntl is not None
 
 
-# A longer write would keep the other threads waiting.
-_SHORT_BYTES = 64 * 1024
 _LOOKS_AT_TAIL = 5
 _LOOK_AGAIN_SECONDS = 0.0005
 
@@ -198,46 +192,6 @@ def is_there(file: OpenFile) -> bool:
 def is_same(file: OpenFile, found: os.stat_result) -> bool:
     """Tell whether what was found is this file."""
     return found.st_ino == file.inode and found.st_dev == file.device
-
-
-def write(descriptor: int, data: bytes) -> int:
-    """Write as `os.write` does, but without giving up the interpreter's lock.
-
-    The write takes a microsecond; beside a thread that computes, winning the lock back takes 5 ms,
-    one time in five.
-    """
-    if len(data) <= _SHORT_BYTES:
-        written = (_keeping_write or load_keeping_write())(descriptor, data, len(data))
-        if written >= 0:
-            return written
-    # raises what was wrong
-    return os.write(descriptor, data)
-
-
-def load_keeping_write() -> Callable[[int, bytes, int], int]:
-    """Have what `write` needs loaded before it is timed."""
-    global _keeping_write
-    try:
-        with importing:
-            import ctypes  # few milliseconds, which a program without threads need not spend
-
-        found = ctypes.PyDLL(None).write
-        found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
-        found.restype = ctypes.c_ssize_t
-        _keeping_write = found
-    except (ImportError, AttributeError, OSError) as error:
-        if belongs_to_program(error):
-            raise
-        _keeping_write = _no_write
-    return _keeping_write
-
-
-def _no_write(descriptor: int, data: bytes, length: int) -> int:
-    """Write nothing, on a Python without ctypes."""
-    return -1
-
-
-_keeping_write: Callable[[int, bytes, int], int] | None = None
 
 
 def size_of(file: OpenFile) -> int:

@@ -24,13 +24,12 @@ from instrument._files import (
     ends_whole,
     is_open,
     is_same,
-    load_keeping_write,
     make_private_directory,
     open_locked,
     size_of,
-    write,
 )
 from instrument._guard import belongs_to_program
+from instrument._kept import is_unchanged, load, write
 
 __all__ = ["Journal"]
 
@@ -38,6 +37,7 @@ SEGMENT_BYTES = 64 * 1024**2
 LOOK_EVERY_NS = 1_000_000_000
 SLOW_WRITE_NS = 1_000_000
 KEPT_FOR_NS = 30_000_000_000
+MOST_SLOW_IN_A_ROW = 3
 # what other writers may have added since, by far
 _TAIL_BYTES = 1024**2
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
@@ -76,6 +76,7 @@ class Journal:
         self._retry_at_ns = 0
         self._keep_until_ns = 0
         self._keep_not_before_ns = 0
+        self._slow_in_a_row = 0
         self._told_size = False
 
     def append(self, line: bytes, now_ns: int) -> bool:
@@ -147,14 +148,19 @@ class Journal:
     def _keep(self, now_ns: int) -> None:
         """Keep the interpreter's lock in the next writes: waiting for it made this one slow."""
         if now_ns >= self._keep_not_before_ns:
-            load_keeping_write()
+            load()
             self._keep_until_ns = now_ns + KEPT_FOR_NS
 
     def _kept(self, descriptor: int, data: bytes) -> int:
         """Write with the lock kept; not again soon if the disk is slow, for the others waited."""
         began_ns = perf_counter_ns()
         written = write(descriptor, data)
-        if perf_counter_ns() - began_ns > SLOW_WRITE_NS:
+        if perf_counter_ns() - began_ns <= SLOW_WRITE_NS:
+            self._slow_in_a_row = 0
+            return written
+        # one alone may have lost the processor meanwhile
+        self._slow_in_a_row += 1
+        if self._slow_in_a_row >= MOST_SLOW_IN_A_ROW:
             self._keep_until_ns, self._keep_not_before_ns = 0, began_ns + KEPT_FOR_NS
         return written
 
@@ -174,6 +180,9 @@ class Journal:
         segment = self._segment
         if segment is None:
             return
+        is_todays = segment.path.name.startswith(self._today())
+        if now_ns < self._keep_until_ns and is_todays and is_unchanged(segment, SEGMENT_BYTES - 1):
+            return
         found: os.stat_result | None = None
         try:
             found = os.stat(segment.path)
@@ -183,7 +192,7 @@ class Journal:
         if not is_open(segment) or found is None or not is_same(segment, found):
             self._segment = None
             self._retired.append(segment)
-        elif found.st_size >= SEGMENT_BYTES or not segment.path.name.startswith(self._today()):
+        elif found.st_size >= SEGMENT_BYTES or not is_todays:
             self._open(now_ns)
         else:
             self._torn = self._torn or not ends_whole(segment)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -235,3 +237,38 @@ def test_the_journal_stays_locked_while_its_process_lives(tmp_path: Path) -> Non
         process.communicate("\n")
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.fixture
+def beside_a_thread() -> Iterator[None]:
+    """Have writes beside another thread seem slow, after which they keep the interpreter's lock."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("beside_a_thread")
+@pytest.mark.parametrize(
+    ("disturb", "expected"),
+    [
+        (lambda path: None, b"1\n2\n3\n"),
+        (lambda path: path.unlink(), b"3\n"),
+        (lambda path: path.rename(path.with_suffix(".moved")), b"3\n"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"torn"), b"1\n2\ntorn\n3\n"),
+        (lambda path: os.replace(shutil.copy(path, f"{path}.new"), path), b"1\n2\n3\n"),
+    ],
+    ids=["nothing", "deleted", "moved", "torn by another", "replaced"],
+)
+def test_what_happens_to_the_segment_is_noticed_while_the_lock_is_kept(
+    disturb: Callable[[Path], object], expected: bytes, tmp_path: Path
+) -> None:
+    journal = opened(tmp_path)
+    long_ago = time.perf_counter_ns() - 10_000_000
+    journal.append(b"1\n", long_ago)
+    journal.append(b"2\n", long_ago + 1)
+    disturb(segment(tmp_path))
+    journal.append(b"3\n", long_ago + SECOND_NS)
+    assert segments(tmp_path) == {"2026-11-22 0001": expected}
