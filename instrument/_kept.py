@@ -95,11 +95,12 @@ def is_unchanged(file: OpenFile, most_bytes: int) -> bool:
     """
     if _libc is None or not _libc.knows_stat:
         return False
-    found = _libc.stat(file.descriptor)
-    if found is None or found != _libc.stat(file.path):
+    opened, named = _libc.stat(file.descriptor), _libc.stat(file.path)
+    ours = (file.device, file.inode)
+    if opened is None or named is None or not ours == opened[:2] == named[:2]:
         return False
-    device, inode, size = found
-    if (device, inode) != (file.device, file.inode) or size > most_bytes:
+    size = opened[2]
+    if size > most_bytes:
         return False
     return size == 0 or _libc.ends_in_newline(file.descriptor, size)
 

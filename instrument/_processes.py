@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -80,6 +79,8 @@ def withheld(field: str, value: Any) -> None:
 
 
 def _pickled(redact: Any) -> bytes:
+    import pickle  # loaded, for this is being pickled
+
     try:
         return pickle.dumps(redact)
     except Exception:  # whatever its own pickling raises
@@ -87,6 +88,8 @@ def _pickled(redact: Any) -> bytes:
 
 
 def _unpickled(redact: bytes) -> Any:
+    import pickle  # loaded, as above
+
     try:
         return pickle.loads(redact)
     except Exception:  # it stands in a module that is another one here
