@@ -124,3 +124,4 @@ ROWS: dict[str, Callable[[Side], Loop]] = {
     "4 threads": threads_row,
 }
 INSIDE = "inside an operation"
+BESIDE = "beside OpenTelemetry"

@@ -33,7 +33,7 @@ from _measure import (
     verdict,
     versions,
 )
-from _rows import INSIDE, ROWS, Loop, inside_row
+from _rows import BESIDE, INSIDE, ROWS, Loop, inside_row
 from _sides import BARE, FLOOR, OURS, WITHOUT_USAGE, Side
 
 OTEL = "OpenTelemetry"
@@ -108,10 +108,14 @@ def all_sides() -> Iterator[list[Side]]:
 
 
 def cost_figures(rounds: int) -> Figures:
+    from instrument import context
+
     with all_sides() as sides:
-        found = {title: figures(row, sides, rounds) for title, row in ROWS.items()}
         few = [side for side in sides if side.name in (BARE, OURS, WITHOUT_USAGE)]
-        found[INSIDE] = figures(inside_row, few, rounds)
+        beside = figures(ROWS["sync"], few, rounds)
+        context.beside = None  # from here on as in a program that has not loaded OpenTelemetry
+        found = {title: figures(row, sides, rounds) for title, row in ROWS.items()}
+        found |= {INSIDE: figures(inside_row, few, rounds), BESIDE: beside}
     return found
 
 
