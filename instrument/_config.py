@@ -37,7 +37,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_timeout_seconds: float
     error_messages: bool
     redact: Redact | None
-    propagate_threads: bool
     propagate_to: tuple[str, ...] | None
     max_bytes: int
     prices: dict[str, dict[str, float]] | None = None
@@ -221,7 +220,6 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         session_timeout_seconds=given.get("session_timeout_seconds", 3600.0),
         error_messages=given.get("error_messages", True),
         redact=given.get("redact"),
-        propagate_threads=given.get("propagate_threads", True),
         propagate_to=given.get("propagate_to"),
         max_bytes=given.get("max_bytes", 2 * 1024**3),
         prices=given.get("prices") or variables.get("prices"),

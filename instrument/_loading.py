@@ -1,4 +1,4 @@
-"""Imports on first need, none of which a fork may cut in half.
+"""Imports on first need, none of which a fork may cut in half, and news of the program's own.
 
 A forked child has one thread. What another one was importing stays half imported there, with the
 import's lock held, so that the child would wait for ever where it needs the same.

@@ -7,7 +7,7 @@ from functools import update_wrapper
 from typing import Any
 
 from instrument import _config, context
-from instrument.context import Scope, SessionIdentity
+from instrument.context import Scope, SessionIdentity, run_in
 
 __all__ = ["Carried", "carrying", "handed_to_child"]
 
@@ -38,12 +38,7 @@ class Carrying:
         self._carried = carried
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        before = context.scope.get()
-        try:
-            context.scope.set(self._carried.scope())
-            return self._fn(*args, **kwargs)
-        finally:
-            context.scope.set(before)
+        return run_in(self._carried.scope(), self._fn, *args, **kwargs)
 
     def __reduce__(self) -> Any:
         return Carrying, (self._fn, self._carried)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from instrument import _config, context
 from instrument._loading import importing, no_longer_when_loaded, when_loaded
 from instrument._processes import carrying, handed_to_child
-from instrument.context import Scope
+from instrument.context import Scope, run_in
 
 __all__ = ["follow_settings"]
 
@@ -113,16 +113,6 @@ def _here() -> Scope | None:
     return found.elsewhere()
 
 
-def _in(carried: Scope, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Run `fn` inside of what was current where it was handed over."""
-    before = context.scope.get()
-    try:
-        context.scope.set(carried)
-        return fn(*args, **kwargs)
-    finally:
-        context.scope.set(before)
-
-
 def _starting_thread(start: Callable[..., None]) -> Callable[..., None]:
     def starting(self: threading.Thread) -> None:
         carried = _here()
@@ -179,7 +169,7 @@ def _submitting_to_threads(submit: Callable[..., Any]) -> Callable[..., Any]:
         carried = _here()
         if carried is None or (sys.version_info >= (3, 14) and _is_of_interpreters(self)):
             return submit(self, fn, *args, **kwargs)
-        return submit(self, _in, carried, fn, *args, **kwargs)
+        return submit(self, run_in, carried, fn, *args, **kwargs)
 
     return submitting
 
@@ -201,7 +191,7 @@ def _submitting_to_processes(submit: Callable[..., Any]) -> Callable[..., Any]:
 def _adding_callback(add: Callable[..., None]) -> Callable[..., None]:
     def adding(self: Any, fn: Callable[..., Any]) -> None:
         carried = _here()
-        return add(self, fn if carried is None else partial(_in, carried, fn))
+        return add(self, fn if carried is None else partial(run_in, carried, fn))
 
     return adding
 
@@ -216,7 +206,7 @@ def _giving_to_pool(first_callback: int, give: Callable[..., Any]) -> Callable[.
         from multiprocessing.pool import ThreadPool  # loaded, for this is a pool
 
         def bound(fn: Any) -> Any:
-            return partial(_in, carried, fn) if callable(fn) else fn
+            return partial(run_in, carried, fn) if callable(fn) else fn
 
         in_thread = isinstance(self, ThreadPool)
         given = args[:first_callback] + tuple(map(bound, args[first_callback:]))

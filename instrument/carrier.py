@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 __all__ = [
+    "HEADERS",
     "Carried",
     "from_environment",
     "from_headers",
@@ -20,6 +21,9 @@ __all__ = [
     "trace_id_of",
     "with_session",
 ]
+
+HEADERS = ("traceparent", "baggage")
+"""The names of W3C's headers, in lower case."""
 
 # compiled when first needed: most programs never are handed anything
 _SESSION_ID = r"[A-Za-z0-9._~:-]{1,128}"

@@ -24,6 +24,7 @@ __all__ = [
     "enter_session",
     "leave",
     "leave_session",
+    "run_in",
     "scope",
 ]
 
@@ -108,6 +109,16 @@ class Scope(Struct, eq=False, weakref=True):
 
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 beside: Beside | None = None
+
+
+def run_in(carried: Scope, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Run `fn` inside of what was current where it was handed over."""
+    before = scope.get()
+    try:
+        scope.set(carried)
+        return fn(*args, **kwargs)
+    finally:
+        scope.set(before)
 
 
 def enter_session(entry: Scope) -> None:

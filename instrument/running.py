@@ -149,11 +149,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.done or self.recorder.closed:
             return
         try:
-            try:
-                reading = None if read is None else read(result)
-            except Exception as error:  # a result that cannot be looked at
-                self.recorder.not_read(error, kind_name(type(result)))
-                reading = None
+            reading = None if read is None else self._read(read, result)
             if self.site.asks:
                 reading = self._asked(result, reading)
             self._end(now_ns, reading, result)

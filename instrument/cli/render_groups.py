@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
-from textwrap import wrap
-from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from instrument._grouped import PERIODS
-from instrument.cli.layout import GAP, Column, View, table
+from instrument.cli.layout import GAP, Column, View, table, wrapped
 from instrument.cli.render import bar
 from instrument.cli.render_stats import failed
 from instrument.cli.words import clean, count, duration, money
@@ -21,7 +19,6 @@ __all__ = ["most_first", "render_groups"]
 
 LEAST_BAR = 8
 LEAST_FIGURES = 6
-INDENTED: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
 WIDEST_BAR = 60
 FORMS = {"day": "%Y-%m-%d %a", "week": "%Y-%m-%d", "month": "%Y-%m"}
 
@@ -66,10 +63,10 @@ def _stacked(
         named.append((", ".join(keys), row))
     if total is not None:
         named.append(("in all", total))
-    lines = []
+    lines: list[Text] = []
     for name, stats in named:
-        lines += [Text(line, "bold") for line in wrap(name, view.width)]
-        lines += [Text(line) for line in wrap(str(stats), view.width, **INDENTED)]
+        lines += wrapped(name, "bold", view)
+        lines += wrapped(str(stats), "", view, indent=2)
     return lines
 
 

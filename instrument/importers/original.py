@@ -148,7 +148,7 @@ class _Target:
         line.error_message = self._active.clean_message(line.error_message)
         if self._active.settings.redact is not None:
             line.metadata = self._active.clean_metadata(line.metadata)
-        self._journal.append(encode_lines((line,)), perf_counter_ns())
+        self._journal.append(encode_lines([line]), perf_counter_ns())
         if self._failure is not None:
             raise self._failure
 
@@ -251,7 +251,7 @@ def _older_operation(line: bytes, service: str) -> Operation | None:
     renamed = {"actual_tokens": "tokens", "error": "error_message"}
     again = {renamed.get(name, name): value for name, value in record.items()}
     again = {"service": service, **again, "operation": _without_prompt(command)}
-    return operation_of(encode_lines((again,)))
+    return operation_of(encode_lines([again]))
 
 
 def _without_prompt(command: str) -> str:

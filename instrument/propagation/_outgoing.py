@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import NamedTuple
 
+from instrument.carrier import HEADERS
 from instrument.propagation._harmless import harmless
 from instrument.propagation.headers import inject
 from instrument.propagation.hosts import is_trusted
 
 __all__ = ["Written", "take_back", "write"]
-
-_NAMES = ("traceparent", "baggage")
 
 
 class Written(NamedTuple):
@@ -30,9 +29,9 @@ def write(headers: MutableMapping[str, str], host: str | None) -> list[Written]:
     written: list[Written] = []
     with harmless:
         if is_trusted(host):
-            before = {name: headers.get(name) for name in _NAMES}
+            before = {name: headers.get(name) for name in HEADERS}
             inject(headers)
-            after = {name: headers.get(name) for name in _NAMES}
+            after = {name: headers.get(name) for name in HEADERS}
             written += (
                 Written(name, before[name], value)
                 for name, value in after.items()

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import signals  # type: ignore[import-untyped]
 
+from instrument.carrier import HEADERS
 from instrument.propagation._arriving import inside
 from instrument.propagation._harmless import harmless
 from instrument.propagation.headers import inject
@@ -18,7 +19,6 @@ from instrument.wrappers import SessionSteps
 
 __all__ = ["connect", "disconnect"]
 
-_NAMES = ("traceparent", "baggage")
 _STEPS = "_instrument_steps"
 
 
@@ -46,7 +46,7 @@ def _publishing(headers: dict[str, Any] | None = None, **_: object) -> None:
 def _beginning(task: Any = None, **_: object) -> None:
     with harmless:
         request = task.request
-        headers = {name: value for name in _NAMES if (value := request.get(name)) is not None}
+        headers = {name: value for name in HEADERS if (value := request.get(name)) is not None}
         scope = None if request.is_eager else inside(headers)
         if scope is not None:
             steps = SessionSteps(scope)

@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from instrument.carrier import HEADERS
 from instrument.context import Scope
 from instrument.propagation._arriving import Parts, Stepwise, entry_in, inside
 from instrument.propagation._harmless import harmless
@@ -31,8 +32,6 @@ __all__ = [
     "SessionServerInterceptor",
     "async_client_interceptors",
 ]
-
-_NAMES = ("traceparent", "baggage")
 
 
 class SessionClientInterceptor(
@@ -125,11 +124,11 @@ def _with_session(details: Any) -> Any:
         pairs = list(details.metadata or ())
         headers = {
             name: ",".join(value for key, value in pairs if key == name)
-            for name in _NAMES
+            for name in HEADERS
             if name in dict(pairs)
         }
         inject(headers)
-        metadata = [*(pair for pair in pairs if pair[0] not in _NAMES), *headers.items()]
+        metadata = [*(pair for pair in pairs if pair[0] not in HEADERS), *headers.items()]
         is_async = isinstance(details, grpc.aio.ClientCallDetails)
         return _replaced(details, grpc.aio.Metadata(*metadata) if is_async else metadata)
     return details

@@ -18,7 +18,7 @@ __all__ = ["extract", "inject"]
 
 Headers = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 
-_LENGTHS = {len("baggage"), len("traceparent")}
+_LENGTHS = frozenset(map(len, carrier.HEADERS))
 _HEADERS = "a mapping, or pairs of names and values"
 
 
@@ -165,7 +165,7 @@ def _carried_among(pairs: Iterable[tuple[Any, Any]]) -> Carried | None:
 
 def _found_among(pairs: Iterable[tuple[Any, Any]]) -> dict[str, list[tuple[Any, Any]]]:
     """Return the pairs of each of our names, whatever their case."""
-    found: dict[str, list[tuple[Any, Any]]] = {"traceparent": [], "baggage": []}
+    found: dict[str, list[tuple[Any, Any]]] = {name: [] for name in carrier.HEADERS}
     for name, value in pairs:
         if isinstance(name, (str, bytes)) and len(name) in _LENGTHS:
             same = found.get(_text(name).lower())
