@@ -27,7 +27,7 @@ from instrument.operation import BeginLine, OperationLine, SessionLine
 HOST = "workstation"
 SEGMENT_BYTES = 64 * 1024**2
 SECOND_NS, DAY_NS = 10**9, 86_400 * 10**9
-MEDIAN_SESSION, SESSION_SPREAD, LONGEST = 20, 1.4, 5_000
+MEDIAN_SESSION, SESSION_SPREAD, LONGEST = 8, 1.4, 5_000  # a mean of 20
 CALLS_IN_A_JOB = (1, 1, 2, 3, 4, 5, 7, 9)
 JOB_LEAD_NS = 3_600 * SECOND_NS  # far more than a job takes, which is known by its end
 INTERRUPTED, UNENDED_NS = 7, 8 * SECOND_NS
@@ -60,10 +60,32 @@ KINDS = (
     Kind("google", "describe", 2.2, "gemini-2.5-flash", "chat", 1300, 260, 0.1, True, "r-", 0.3),
     Kind("google", "plan", 9.0, "gemini-2.5-pro", "chat", 5200, 1400, 0.2, True, "r-", 0.5),
     Kind("qwen", "translate", 1.8, "qwen3-max", "chat", 900, 700, 0.0, False, "chatcmpl-", 0.2),
+    Kind("mistral", "tag", 0.8, "mistral-small-2506", "chat", 480, 40, 0.0, False, "cmpl-"),
+    Kind("cohere", "rerank", 0.3, "rerank-v3.5", "rerank", 0),
+    Kind(
+        "deepseek", "reason", 12.0, "deepseek-reasoner", "chat", 1500, 2600, 0.5, True, "ds-", 0.8
+    ),
+    Kind("groq", "route", 0.2, "llama-3.3-70b-versatile", "chat", 350, 12, 0.0, False, "chatcmpl-"),
+    Kind("xai", "search", 4.0, "grok-4", "chat", 2200, 500, 0.2, True, "x-"),
     Kind("stripe", "charge", 0.4, kind=None),
     Kind("warehouse", "select", 0.06, kind=None),
 )
-SHARES = (14, 20, 12, 8, 14, 12, 4, 6, 3, 7)
+SHARES = (14, 20, 12, 8, 14, 12, 4, 6, 3, 2, 1, 2, 1, 3, 7)
+OTHER_MODELS = {
+    "gpt-5-2025-08-07": ("gpt-4.1-2025-04-14", "gpt-4o-2024-08-06", "o3-2025-04-16", "gpt-5-pro"),
+    "gpt-5-mini-2025-08-07": ("gpt-4o-mini-2024-07-18", "gpt-5-nano-2025-08-07", "o4-mini"),
+    "text-embedding-3-small": ("text-embedding-3-large",),
+    "claude-sonnet-4-5": ("claude-opus-4-1", "claude-sonnet-4-0", "claude-3-7-sonnet-latest"),
+    "claude-haiku-4-5": ("claude-3-5-haiku-latest",),
+    "gemini-2.5-flash": ("gemini-2.0-flash", "gemini-2.5-flash-lite"),
+    "gemini-2.5-pro": ("gemini-1.5-pro",),
+    "qwen3-max": ("qwen-plus", "qwen-turbo"),
+    "mistral-small-2506": ("mistral-large-2411",),
+    "rerank-v3.5": ("rerank-english-v3.0",),
+    "deepseek-reasoner": ("deepseek-chat",),
+    "llama-3.3-70b-versatile": ("llama-3.1-8b-instant",),
+    "grok-4": ("grok-3", "grok-3-mini"),
+}
 PIPELINE = Kind("pipeline", "process_document", 0.01, kind=None)
 NAMES = ("nightly-report", "support-triage", "ingest", "evaluation", None, "invoice-run")
 ERRORS = (
@@ -252,9 +274,16 @@ def _line(
         operation_id=operation_id,
         parent_session_id=plan.parent_id,
         session_name=plan.name,
-        model=kind.model,
+        model=_model(plan, kind),
         pid=plan.pid,
     )
+
+
+def _model(plan: Plan, kind: Kind) -> str | None:
+    """Return the model that a session's calls of a kind use: the usual one or one of the others."""
+    others = OTHER_MODELS.get(kind.model or "", ())
+    place = plan.pid % (2 * len(others) + 2)
+    return others[place] if place < len(others) else kind.model
 
 
 def _put_result(random: Random, line: OperationLine, kind: Kind) -> None:

@@ -8,9 +8,9 @@ from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,15 @@ from instrument.operation import Operation
 from instrument.run_lock import is_alive
 
 __all__ = ["Begun", "confirmed", "interrupted", "living", "running"]
+
+
+class Signs(Protocol):
+    """What else has signs of life of processes: the archive."""
+
+    def of_processes(
+        self, log_dir: Path, writer: str, pid: int, since: datetime
+    ) -> Iterable[tuple[datetime, float, str | None]]:
+        """Yield start, seconds and run of what a process number of a host did, in start order."""
 
 
 class Begun:
@@ -76,13 +85,15 @@ def running(lines: Iterable[Line], now: datetime) -> list[Operation]:
     return [_Begin.of(line).operation("running", now) for line in lines]
 
 
-def interrupted(sources: list[Source], lines: Iterable[Line]) -> list[Operation]:
+def interrupted(
+    sources: list[Source], lines: Iterable[Line], archive: Signs | None
+) -> list[Operation]:
     """Return the operations among these whose process has died.
 
     Their duration ends at the process's last sign of life.
     """
     _, dead = _told_apart(lines)
-    signs = _last_signs(sources, dead)
+    signs = _last_signs(sources, dead, archive)
     return [each.operation("interrupted", signs[each.operation_id]) for each in dead]
 
 
@@ -141,9 +152,14 @@ class _Begin(Struct, frozen=True):
         return self.line.moment
 
 
-def _last_signs(sources: list[Source], dead: list[_Begin]) -> dict[str, datetime]:
+def _last_signs(
+    sources: list[Source], dead: list[_Begin], archive: Signs | None
+) -> dict[str, datetime]:
     """Find the latest moment at which each process that died is known to have lived."""
     watches = [_Watch(begin) for begin in dead if isinstance(begin.pid, int)]
+    if archive is not None:
+        for watch in watches:
+            watch.see_archived(archive)
     by_process = defaultdict(list)
     for watch in watches:
         by_process[_process(watch.begin.line, watch.begin.pid)].append(watch)
@@ -176,6 +192,17 @@ class _Watch:
         self.begin = begin
         self.last: datetime | None = None
         self._watching = False
+        self._gone_at: datetime | None = None
+
+    def see_archived(self, archive: Signs) -> None:
+        """See what the archive has of the process; it says by `run` whose the number was."""
+        source, begun_at = self.begin.line.source, self.begin.line.moment
+        rows = archive.of_processes(source.log_dir, source.writer, self.begin.pid, begun_at)
+        for start, seconds, run in rows:
+            if run is not None and run != self.begin.run:
+                self._gone_at = start
+                return
+            self._saw(start + timedelta(seconds=seconds))
 
     def see(self, line: Line, record: dict[str, Any]) -> None:
         is_begin = line.head.type == "begin"
@@ -183,9 +210,11 @@ class _Watch:
             self._watching = True
         elif is_begin and record.get("run") != self.begin.run:
             self._watching = False  # the number has gone to another process
-        elif self._watching:
-            end = _end_of(line)
-            self.last = end if self.last is None else max(self.last, end)
+        elif self._watching and (self._gone_at is None or line.moment < self._gone_at):
+            self._saw(_end_of(line))
+
+    def _saw(self, moment: datetime) -> None:
+        self.last = moment if self.last is None else max(self.last, moment)
 
 
 def _end_of(line: Line) -> datetime:

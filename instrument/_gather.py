@@ -6,31 +6,32 @@ import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from instrument._begun import Begun, confirmed, interrupted, living, running
 from instrument._lines import operation_of, record_of
-from instrument._scan import (
-    Line,
-    Skipped,
-    Source,
-    beginning,
-    scan,
-    sources_of,
-)
+from instrument._scan import Line, Skipped, Source, beginning, scan
+from instrument._snapshot import snapshot
 from instrument._stats import SessionFacts
 from instrument._wanted import Wanted
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
+if TYPE_CHECKING:
+    from instrument._archived import Archive
+
 __all__ = ["Reading"]
 
 
 class Reading:
-    """Reads the journals of `log_dirs` as they are now, in as many passes as a query needs."""
+    """Reads the logs in `log_dirs` as they are now, in as many passes as a query needs.
+
+    Files are listed at the start; `FileNotFoundError` at any later point means to begin anew.
+    """
 
     def __init__(
         self,
@@ -40,10 +41,20 @@ class Reading:
         may_vanish: bool = False,
     ) -> None:
         self.pricing = pricing or Pricing()
-        self.sources = sources_of(log_dirs, may_vanish=may_vanish)
+        self.snapshot = snapshot(log_dirs, may_vanish=may_vanish)
+        self.sources = self.snapshot.sources
         self.skipped = Skipped()
         self.facts: dict[str, SessionFacts] = {}
         self._begun = Begun()
+
+    @cached_property
+    def archive(self) -> Archive | None:
+        """What is in the archives; `None` where there are none."""
+        if not self.snapshot.manifests:
+            return None
+        from instrument._archived import Archive  # duckdb takes longer to load than most queries
+
+        return Archive(self.snapshot)
 
     @property
     def newest_sources(self) -> list[Source]:
@@ -63,11 +74,13 @@ class Reading:
                 yield source, self._starts_in(source, wanted)
 
     def finished(self, wanted: Wanted, sources: list[Source]) -> list[Operation]:
-        """Return the finished operations that these files hold, each once."""
+        """Return the finished operations that these files and the archive hold, each once."""
         found = _Newest(None, self.pricing)
         for line in scan(sources, Skipped(), wanted.needles()):
             if line.head.is_operation and wanted.takes(line.head, line.moment):
                 found.add(line)
+        for line in self._archived(wanted, found):
+            found.add(line)
         return found.operations()
 
     def interrupted_among(self, wanted: Wanted) -> list[Operation]:
@@ -87,7 +100,8 @@ class Reading:
 
     def running(self) -> list[Operation]:
         """Return the operations that have begun and whose process lives, in start order."""
-        begun = (line for line in scan(self.sources, self.skipped, [b'"begin"']) if _begins(line))
+        found = scan(self.sources, self.skipped, [b'"begin"'])
+        begun = (line for line in found if line.head.type == "begin")
         return self._running(begun)
 
     def running_among(self, wanted: Wanted) -> list[Operation]:
@@ -100,7 +114,8 @@ class Reading:
         alive = {line.head.operation_id or "": line for line in living(begun)}
         first = min((line.moment for line in alive.values()), default=None)
         since = [each for each in self.sources if each.reaches(first)]
-        return sorted(running(confirmed(since, alive), datetime.now(UTC)), key=start_order)
+        left = self.without_archived(confirmed(since, alive))
+        return sorted(running(left, datetime.now(UTC)), key=start_order)
 
     def latest_sessions(self, limit: int | None, wanted: Wanted) -> dict[str, list[Operation]]:
         """Return the operations of the sessions in which something began last, newest first."""
@@ -124,12 +139,15 @@ class Reading:
                 break
             for line in scan([source], self.skipped, needles, floor=floor):
                 session_id = line.head.session_id
-                if session_id is None or not session_id.startswith(prefix):
+                if not session_id or not session_id.startswith(prefix):
                     continue
                 if wanted.takes(line.head, line.moment):
                     before = latest.get(session_id)
                     if before is None or line.moment > before:
                         latest[session_id] = line.moment
+        if self.archive is not None and limit != 0:
+            for session_id, moment in self.archive.latest(wanted, prefix, limit, floor()):
+                latest[session_id] = max(moment, latest.get(session_id, moment))
         return sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
 
     def _starts_in(self, source: Source, wanted: Wanted) -> Iterator[tuple[datetime, int]]:
@@ -155,7 +173,22 @@ class Reading:
                 self._learn(line, parents)
             if head.parent_session_id in parents and head.session_id:
                 born.add(head.session_id)
+        for line in self._archived(wanted, newest):
+            newest.add(line)
+        if self.archive is not None:
+            for session_id, *entry in self.archive.entries(parents):
+                self.facts.setdefault(session_id, SessionFacts()).entered(*entry)
+            born |= self.archive.children(parents)
         return born
+
+    def _archived(self, wanted: Wanted, newest: _Newest) -> Iterator[Line]:
+        """Yield the archived operations that are wanted and could be among the newest."""
+        if self.archive is None:
+            return
+        oldest = newest.oldest()
+        if oldest is not None:
+            wanted = replace(wanted, since=max(oldest, wanted.since or oldest))
+        yield from self.archive.lines(wanted, newest.limit)
 
     def _lines(self, wanted: Wanted, newest: _Newest) -> Iterator[Line]:
         """Yield the lines that may be wanted, the newest file first, until no file can add any."""
@@ -196,12 +229,24 @@ class Reading:
         are `silent` are known to hold nothing of their processes.
         """
         if where is None:
-            return interrupted(self.sources, confirmed(self.sources, operation_ids))
+            return interrupted(
+                self.sources,
+                self.without_archived(confirmed(self.sources, operation_ids)),
+                self.archive,
+            )
         begun_in = defaultdict(list)
         for each in operation_ids:
             begun_in[where[each]].append(each)
         lines = [line for source, ids in begun_in.items() for line in confirmed([source], ids)]
-        return interrupted([each for each in self.sources if each not in silent], lines)
+        audible = [each for each in self.sources if each not in silent]
+        return interrupted(audible, self.without_archived(lines), self.archive)
+
+    def without_archived(self, begun: list[Line]) -> list[Line]:
+        """Leave out those of these begin lines whose operations are in the archive."""
+        if self.archive is None:
+            return begun
+        ended = self.archive.ended(begun)
+        return [line for line in begun if line.head.operation_id not in ended]
 
 
 def _floor(latest: dict[str, datetime], limit: int | None) -> datetime | None:
@@ -209,10 +254,6 @@ def _floor(latest: dict[str, datetime], limit: int | None) -> datetime | None:
     if not limit or len(latest) < limit:
         return None
     return heapq.nlargest(limit, latest.values())[-1]
-
-
-def _begins(line: Line) -> bool:
-    return line.head.type == "begin"
 
 
 def start_order(operation: Operation) -> tuple[datetime, str]:
@@ -226,7 +267,7 @@ class _Newest:
     """
 
     def __init__(self, limit: int | None, pricing: Pricing) -> None:
-        self._limit = limit
+        self.limit = limit
         self._pricing = pricing
         self._lines: list[Line] = []
         self._oldest = datetime.min.replace(tzinfo=UTC)
@@ -234,23 +275,23 @@ class _Newest:
         self._all: list[Operation] = []
 
     def add(self, line: Line) -> None:
-        if self._limit is None:
+        if self.limit is None:
             self._keep(line)
         elif line.moment >= self._oldest:
             self._lines.append(line)
-            if len(self._lines) > 2 * self._limit + 1000:
-                self._trim(self._limit)
+            if len(self._lines) > 2 * self.limit + 1000:
+                self._trim(self.limit)
 
     def oldest(self) -> datetime | None:
         """Return the start of the oldest that is kept; `None` while there is room for older."""
-        if self._limit is None:
+        if self.limit is None:
             return None
-        self._trim(self._limit)
-        return self._oldest if len(self._lines) == self._limit else None
+        self._trim(self.limit)
+        return self._oldest if len(self._lines) == self.limit else None
 
     def operations(self) -> list[Operation]:
-        if self._limit is not None:
-            self._trim(self._limit)
+        if self.limit is not None:
+            self._trim(self.limit)
         for line in self._lines:
             self._keep(line)
         return self._all

@@ -62,6 +62,8 @@ def _stretches(reading: Reading, asked: Wanted) -> Iterator[tuple[_Stretch, list
             last = moment if last is None or moment > last else last
         if first is not None and last is not None:
             spans.append((source, first, last))
+    if reading.archive is not None:
+        slots.update(reading.archive.weights(asked, _SLOT))
     interrupted = reading.interrupted_among(asked)
     for each in interrupted:
         slots[(each.timestamp - _EPOCH) // _SLOT] += 1

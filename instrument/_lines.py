@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 OUTCOMES = ("ok", "error", "cancelled", "partial", "interrupted")
-OTHER_TYPES = ("begin", "session", "void")
+OTHER_TYPES = ("begin", "dropped", "session", "void")
 SUCCESSES = ("ok", "partial")
 FAILURES = ("error", "cancelled", "interrupted")
 
@@ -59,6 +59,8 @@ class Head(Struct, gc=False):
             return True
         if self.type == "session":
             return bool(self.session_id)
+        if self.type == "dropped":
+            return True
         if self.type == "begin" and (self.service is None or self.operation is None):
             return False
         return self.type in OTHER_TYPES and bool(self.operation_id)

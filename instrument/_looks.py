@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from instrument._archived import Archive, files_of, table_of
 from instrument._costs import quoted
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
 from instrument._scan import MAX_LINE_BYTES
-from instrument.operation import MAX_COUNT, Operation
+from instrument._snapshot import Archived
+from instrument.operation import MAX_COUNT, DroppedLine, Operation
 from instrument.pricing import Key
 
 __all__ = ["UNENDED", "Looks", "has_repeats", "keys_of"]
@@ -25,7 +27,7 @@ class Looks:
     """
 
     def __init__(
-        self, connection: DuckDBPyConnection, paths: list[str], columns: Collection[str] | None
+        self, connection: DuckDBPyConnection, paths: list[str], columns: Sequence[str] | None
     ) -> None:
         self._connection = connection
         self._columns = columns
@@ -49,15 +51,53 @@ class Looks:
     def add(self, paths: list[str]) -> None:
         self._connection.execute(f"insert into looks {self._select(paths)}")
 
-    def operations(self, paths: list[str]) -> str:
-        """Return a query for the operations: of what is kept, where that tells them all apart."""
+    def operations(
+        self, paths: list[str], parts: list[Archived], archive: Archive | None
+    ) -> tuple[str, Sequence[str]]:
+        """Return a query for the operations of the journal, and its columns.
+
+        They are what is kept, where that tells all of them apart; `parts` are the files of the
+        archive that are wanted beside them.
+        """
         doubles = bool(self._connection.execute(_DOUBLES).fetchall())
         self._connection.execute(f"create table repeats as {_REPEATS}")
-        self._connection.execute(f"create table keys as {_DISTINCT_KEYS}")
+        self._connection.execute(f"create table keys as {_KEYS_OF.format('looks')}")
+        copied = self._copied(parts)
+        if parts and archive is not None:
+            self._learn(parts, archive, has_copies=copied is not None)
         if self._columns is not None and not doubles and not has_repeats(self._connection):
-            return f"select {', '.join(self._columns)} from looks where service is not null"
+            rows = f"select {', '.join(self._columns)} from looks where service is not null"
+            return rows, self._columns
         once = _ONCE if doubles else ""
-        return f"select {_COLUMNS} from {_lines(paths)} where {_IS_OPERATION} {once}"
+        rows = f"select {_COLUMNS} from {_lines(paths)} where {_IS_OPERATION} {once}"
+        if copied is not None:
+            known = f"select 1 from {copied} as known where known.operation_id = fresh.operation_id"
+            rows = f"select * from ({rows}) as fresh where not exists ({known})"
+        return rows, Operation.__struct_fields__
+
+    def _copied(self, parts: list[Archived]) -> str | None:
+        """Return the table of the archived operations that stand in the journal too, if any do."""
+        ((first, last),) = self._connection.execute(_SPAN).fetchall()
+        near = [each for each in parts if first is not None and each.part.overlaps(first, last)]
+        if not near:
+            return None
+        table = f"(select operation_id from {table_of(near)} where timestamp between $1 and $2)"
+        query = (
+            f"select 1 from {table} where hash(operation_id) in (select ends from looks) limit 1"
+        )
+        if not self._connection.execute(query, [first, last]).fetchall():
+            return None
+        return table_of(near)
+
+    def _learn(self, parts: list[Archived], archive: Archive, *, has_copies: bool) -> None:
+        """Take into account what is archived: models, and responses that are reported twice."""
+        days = archive.days()
+        table = f"(select * from {files_of(days)} where level = '')" if days else table_of(parts)
+        self._connection.execute(f"insert into keys {_KEYS_OF.format(table)}")
+        reported = {name for (name,) in self._connection.execute(_REPORTED).fetchall()}
+        repeats = has_copies or any(each.part.repeats for each in parts)
+        if repeats or archive.has_sessions(reported):
+            self._connection.execute("insert into repeats values (1)")
 
     def _select(self, paths: list[str]) -> str:
         return f"select {self._expressions} from {_lines(paths)}"
@@ -86,11 +126,15 @@ def _with_odd_keys(connection: DuckDBPyConnection, paths: list[str]) -> set[str]
     def look(some: list[str]) -> None:
         query = "select distinct filename, json_keys(json) from read_ndjson_objects"
         for path, keys in connection.execute(f"{query}({_files(some)})").fetchall():
-            if not keys or len(set(keys)) < len(keys) or set(keys) - _KNOWN:
+            if not keys or len(set(keys)) < len(keys) or not _are_known(set(keys)):
                 odd.add(path)
 
     odd.update(_each_that_fails(look, paths))
     return odd
+
+
+def _are_known(keys: set[str]) -> bool:
+    return keys <= _KNOWN or keys <= _OF_DROPPED
 
 
 def has_repeats(connection: DuckDBPyConnection) -> bool:
@@ -100,7 +144,7 @@ def has_repeats(connection: DuckDBPyConnection) -> bool:
 
 def keys_of(connection: DuckDBPyConnection) -> list[Key]:
     """Return what the rates of the operations depend on."""
-    return sorted(connection.execute("from keys").fetchall(), key=str)
+    return sorted(connection.execute("select distinct * from keys").fetchall(), key=str)
 
 
 def _lines(paths: Sequence[str | Path]) -> str:
@@ -148,6 +192,8 @@ _TIMESTAMP = (
 )
 _KEYS = [name for name in Operation.__struct_fields__ if name != "extra"]
 _KNOWN = {*_KEYS, "type", "run"}
+# which are no operation's, for that has other keys too
+_OF_DROPPED = {*DroppedLine.__struct_fields__, "type"}
 _KEY = ("provider", "service", "model")
 _PARTS = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _NUMBERS = ", ".join(f"try_cast({name} as double) as {name}" for name in (*COUNTS, *AMOUNTS))
@@ -181,15 +227,18 @@ _HAS_MOMENT = (
 _LOOKS = f"""
     cast(filename as file) as file,
     coalesce(type is null and service is not null and operation is not null and {_HAS_MOMENT}
-             or type = 'session' or type in ('begin', 'void') and operation_id is not null, false)
+             or type in ('session', 'dropped')
+             or type in ('begin', 'void') and operation_id is not null, false)
         as is_plain,
     case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
+    case when {_IS_OPERATION} then moment end as began,
     case when type = 'begin' then operation_id end as begins,
     case when type = 'void' then operation_id end as voids,
     pid,
     case when {_IS_OPERATION} and response_id is not null
               and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
          then hash(session_id, response_id) end as response,
+    case when {_IS_OPERATION} and response_id is not null then session_id end as responding,
     case when {_IS_OPERATION} then provider end as provider,
     case when {_IS_OPERATION} then service end as service,
     case when {_IS_OPERATION} then model end as model
@@ -204,5 +253,7 @@ UNENDED = """
     and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
     and not exists (select 1 from looks as other where other.voids = looks.begins)
 """
-_DISTINCT_KEYS = "select distinct provider, service, model from looks where model is not null"
+_REPORTED = "select distinct responding from looks where responding is not null"
+_KEYS_OF = "select distinct provider, service, model from {} where model is not null"
+_SPAN = "select min(began), max(began) from looks"
 _COLUMNS = ", ".join(map(_column, Operation.__struct_fields__))

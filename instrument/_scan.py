@@ -22,6 +22,7 @@ __all__ = [
     "SkippedLine",
     "Source",
     "beginning",
+    "blocks",
     "last_line",
     "needle",
     "scan",
@@ -42,7 +43,7 @@ class Source(Struct, frozen=True):
     """One file of a log directory; `writer` is the host that wrote a segment, else empty.
 
     `written_at` is when it was last written to. `may_vanish` says that it is read as empty once it
-    is gone, because no other listing follows.
+    is gone, because no other listing follows. What stands before `begin` is in the archive.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Source(Struct, frozen=True):
     writer: str
     written_at: datetime = datetime.max.replace(tzinfo=UTC)
     may_vanish: bool = False
+    begin: int = 0
 
     def reaches(self, since: datetime | None) -> bool:
         """Tell whether a line of it may be from `since` or later, by a clock that erred a day."""
@@ -129,7 +131,7 @@ def scan(
     """
     searched = _searchable(needles)
     for source in sources:
-        for offset, block in _blocks(source, skipped, begin, end):
+        for offset, block in blocks(source, skipped, max(begin, source.begin), end):
             found = _hits(block, searched) if searched else _lines(block, floor())
             for start, data, head in found:
                 if head is None:
@@ -215,8 +217,8 @@ def _searchable(needles: Sequence[bytes | None] | None) -> Search | None:
     return search
 
 
-def _blocks(
-    source: Source, skipped: Skipped, begin: int, end: int | None
+def blocks(
+    source: Source, skipped: Skipped, begin: int = 0, end: int | None = None
 ) -> Iterator[tuple[int, bytes]]:
     """Yield runs of whole lines with their offsets, up to what the file held when it was opened.
 

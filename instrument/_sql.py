@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+from instrument._archived import table_of
 from instrument._begun import Begun
 from instrument._costs import cost_of, quoted
 from instrument._gather import Reading
@@ -23,14 +24,14 @@ from instrument.errors import QueryError, reject_type
 from instrument.operation import Operation
 from instrument.pricing import Key, Pricing
 
-__all__ = ["Params", "database", "rows_of", "run"]
+__all__ = ["Params", "costs", "database", "rows_of", "run"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
 
 @contextmanager
 def database(
-    reading: Reading, since: datetime | None = None, columns: Collection[str] | None = None
+    reading: Reading, since: datetime | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[DuckDBPyConnection]:
     """Open a database in memory with the view `operations`; raises `QueryError`.
 
@@ -44,10 +45,10 @@ def database(
         connection.execute(f"set temp_directory = {quoted(scratch)}")
         try:
             sources = [each for each in reading.sources if each.reaches(since)]
-            _define_view(connection, reading, sources, Path(scratch), columns)
+            _define_view(connection, reading, sources, since, Path(scratch), columns)
             yield connection
         except duckdb.Error as error:
-            _look_again_if_vanished(reading.sources)
+            _look_again_if_vanished(reading)
             raise QueryError(str(error)) from error
         except RuntimeError as error:
             # what DuckDB makes of a Ctrl-C that comes while it works
@@ -78,16 +79,19 @@ def _define_view(
     connection: DuckDBPyConnection,
     reading: Reading,
     sources: list[Source],
+    since: datetime | None,
     scratch: Path,
-    columns: Collection[str] | None,
+    columns: Sequence[str] | None,
 ) -> None:
-    """Define `operations`; what DuckDB cannot read, or cannot know, stands in files in `scratch`.
+    """Define `operations`, and `fresh` for those of the journal alone.
 
-    A file with a single odd line is read by `scan` as a whole, so that no line counts twice.
+    What DuckDB cannot read, or cannot know, stands in files in `scratch`. A file with a single
+    odd line is read by `scan` as a whole, so that no line counts twice.
     """
     named = {str(each.path.absolute()): each for each in sources}
     healed, unended = str(scratch / "healed.jsonl"), str(scratch / "unended.jsonl")
-    readable = [path for path in named if _can_be_named(path)]
+    # what stands before `begin` of a file counts in the archive
+    readable = [path for path, each in named.items() if _can_be_named(path) and not each.begin]
     looks = Looks(connection, [*readable, healed, unended], columns)
     odd = (named.keys() - set(readable)) | looks.fill(readable)
     begun = Begun()
@@ -95,9 +99,16 @@ def _define_view(
     looks.add([healed])
     _write(unended, _interrupted(connection, reading, begun, named, odd))
     looks.add([unended])
-    rows = looks.operations([*(path for path in readable if path not in odd), healed, unended])
-    cost = _cost(reading.pricing, keys_of(connection))
-    connection.execute(f"create view operations as select * replace ({cost}) from ({rows})")
+    parts = [each for each in reading.snapshot.parts if each.part.reaches(since, None)]
+    whole = [path for path in readable if path not in odd]
+    rows, kept = looks.operations([*whole, healed, unended], parts, reading.archive)
+    cost = costs(reading.pricing, keys_of(connection))
+    connection.execute(f"create view fresh as select * replace ({cost}) from ({rows})")
+    everything = "from fresh"
+    if parts:
+        archived = f"select {', '.join(kept)} from {table_of(parts)}"
+        everything += f" union all by name select * replace ({cost}) from ({archived})"
+    connection.execute(f"create view operations as {everything}")
 
 
 def _healed(sources: list[Source], skipped: Skipped, begun: Begun) -> Iterator[Operation | None]:
@@ -125,7 +136,7 @@ def _interrupted(
     return reading.interrupted(ids, where, frozenset(named[path] for path in silent))
 
 
-def _cost(pricing: Pricing, keys: list[Key]) -> str:
+def costs(pricing: Pricing, keys: list[Key]) -> str:
     """Return the columns of the cost: what was given, else the list price."""
     listed = cost_of(pricing, keys)
     source = f"case when {listed} is not null then 'list' end"
@@ -142,10 +153,12 @@ def _can_be_named(path: str) -> bool:
     return not set(path) & set("*?[{") and path.isprintable()
 
 
-def _look_again_if_vanished(sources: list[Source]) -> None:
-    for each in sources:
-        if not each.may_vanish:
-            each.path.stat()
+def _look_again_if_vanished(reading: Reading) -> None:
+    for source in reading.sources:
+        if not source.may_vanish:
+            source.path.stat()
+    for archived in reading.snapshot.parts:
+        archived.path.stat()
 
 
 def _write(path: str, operations: Iterable[Operation | None]) -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import partial
 from typing import Any
 
 from duckdb import DuckDBPyConnection
+from msgspec import Struct
+from msgspec.structs import replace
 
-from instrument._costs import saving_of
+from instrument._archived import files_of
+from instrument._costs import quoted, saving_of
+from instrument._days import (
+    DAY,
+    ENDS,
+    FIRST_OF_ITS_RESPONSE,
+    SHARES,
+    added_up,
+    charged,
+    level_of,
+    of_days,
+    sums,
+)
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
 from instrument._looks import has_repeats, keys_of
@@ -37,14 +52,111 @@ def summed(
     where, params = condition(wanted)
     keys = {key for by in groupings for key in by}
     with database(reading, wanted.since, _columns(keys | params.keys())) as connection:
-        billed = _FIRST_OF_ITS_RESPONSE if has_repeats(connection) else "true"
+        repeats = has_repeats(connection)
+        billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
         saved = saving_of(reading.pricing, keys_of(connection))
         results = []
         for by in groupings:
-            query = _query(by, where, billed, _days(connection, by, zone), saved)
-            rows = [_row(by, row) for row in connection.execute(query, params).fetchall()]
-            results.append(sorted(rows, key=lambda row: in_order(by, row)))
+            kept = _kept(reading, by, wanted, zone, may_stand_in=not repeats)
+            rows = charged("operations" if kept is None else kept.table, where, billed, saved)
+            if kept is None:
+                query = _query(by, rows, _days(connection, by, zone))
+                found = connection.execute(query, params).fetchall()
+            else:
+                found = _with_kept(connection, by, zone, wanted, kept, rows)
+            results.append(sorted((_row(by, row) for row in found), key=partial(in_order, by)))
     return results
+
+
+class _Kept(Struct, frozen=True):
+    """The rows of what days came to that are wanted, beside the operations in `table`."""
+
+    table: str
+    rows: str
+
+
+def _kept(
+    reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo, *, may_stand_in: bool
+) -> _Kept | None:
+    """Return what archived days came to, or only those without operations, if it is any use."""
+    archive = reading.archive
+    others = replace(wanted, since=None, until=None, service=None, model=None)
+    if archive is None or reading.pricing.replaces or others != Wanted():
+        return None
+    if not {"service", "model", *PERIODS}.issuperset(by):
+        return None
+    asked = [
+        *(["day >= cast($since as date)"] if wanted.since is not None else []),
+        *(["day < cast($until as date)"] if wanted.until is not None else []),
+        *(["service = $service"] if wanted.service is not None else []),
+        *(["model = $model"] if wanted.model is not None else []),
+    ]
+    whole_days = all(each is None or _is_midnight(each) for each in (wanted.since, wanted.until))
+    dates = archive.dates()
+    files = archive.days(reading.pricing.version())
+    if files and may_stand_in and whole_days and _is_utc(zone, dates):
+        rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
+        return _Kept("fresh", rows)
+    if files := archive.days():
+        asked.append(f"day not in {of_days(dates)}")
+        return _Kept("operations", f"(select * from {files_of(files)} where {' and '.join(asked)})")
+    return None
+
+
+def _is_midnight(moment: datetime) -> bool:
+    return moment.astimezone(UTC).time() == time.min
+
+
+def _is_utc(zone: tzinfo, dates: Collection[date]) -> bool:
+    """Tell whether days in a zone are those of UTC for as long as there are any."""
+    if zone is UTC or not dates:
+        return zone is UTC
+    first, last = min(dates), max(*dates, datetime.now(UTC).date())
+    days = ((last - first).days + 2) if _is_usual(first) and _is_usual(last) else 0
+    moments = (_begin_of(first + timedelta(days=each), UTC) for each in range(days))
+    return days > 0 and not any(each.astimezone(zone).utcoffset() for each in moments)
+
+
+def _with_kept(
+    connection: DuckDBPyConnection,
+    by: Sequence[str],
+    zone: tzinfo,
+    wanted: Wanted,
+    kept: _Kept,
+    charged: str,
+) -> list[tuple[Any, ...]]:
+    """Add up operations and what days came to."""
+    params = condition(wanted)[1]
+    day = "day" if set(PERIODS) & set(by) else DAY
+    rows = f"{sums(_days(connection, by, zone), day)} union all by name select * from {kept.rows}"
+    added = added_up(f"select * from ({rows}) where level = ''", by, _OF_DAY, _ADDED)
+    found = connection.execute(f"with charged as {charged} {added}", params).fetchall()
+    shares = _shares(connection, by, zone, wanted, kept)
+    return [(*row, shares.get(row[: len(by)], (None, None, None))) for row in found]
+
+
+def _shares(
+    connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo, wanted: Wanted, kept: _Kept
+) -> dict[tuple[Any, ...], Any]:
+    """Return the percentiles of each group: those of kept days as they were kept."""
+    where, params = condition(wanted)
+    found: dict[tuple[Any, ...], Any] = {}
+    if "day" in by:
+        level = level_of([*by, *params])
+        columns = ", ".join([*by, "shares"])
+        query = f"select {columns} from {kept.rows} where level = {quoted(level)}"
+        found = {row[:-1]: row[-1] for row in connection.execute(query, params).fetchall()}
+        if kept.table == "fresh":
+            days = f"select distinct {DAY} from fresh where {where}"
+            where = f"{where} and {DAY} in ({days})"
+    keys = [f"{_OF_DAY.get(key, key)} as key_{key}" for key in by]
+    query = f"""
+        with charged as (select * from operations where {where})
+        select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(connection, by, zone)}
+        {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
+    """
+    rows = connection.execute(query, params).fetchall()
+    return found | {row[:-1]: row[-1] for row in rows}
 
 
 def _columns(named: set[str]) -> list[str]:
@@ -67,7 +179,7 @@ def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> st
     dates = {found for (found,) in connection.execute(query).fetchall()}
     nearby = (-1, 0, 1)
     days = {found + timedelta(days=off) for found in dates if _is_usual(found) for off in nearby}
-    connection.execute("create table days (day date, begins timestamptz, ends timestamptz)")
+    connection.execute("create or replace table days (day date, begins timestamptz, ends timestamptz)")
     for day in days:
         bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
         connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
@@ -83,16 +195,13 @@ def _begin_of(day: date, zone: tzinfo) -> datetime:
     return datetime.combine(day, time.min, zone).astimezone(UTC)
 
 
-def _query(by: Sequence[str], where: str, billed: str, charged: str, saved: str) -> str:
+def _query(by: Sequence[str], charged: str, table: str) -> str:
     expressions = {"session": "session_id", **_OF_DAY}
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
     figures = [f"{expression} as {name}" for name, expression in _figures(by).items()]
     return f"""
-        with known as (select *, {_TOTAL} as total, {saved} as saved
-                       from operations where {where}),
-             charged as (select *, {billed} as is_billed from known)
-        select {", ".join([*keys, *figures])}
-        from {charged}
+        with charged as {charged}
+        select {", ".join([*keys, *figures])} from {table}
         {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
     """
 
@@ -122,7 +231,7 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         p99_seconds=p99,
         services=tuple(sorted(told["services"])),
         models=tuple(sorted(told["models"] or ())),
-        errors=dict(Counter(told["error_types"] or ())),
+        errors=_errors(told["error_types"] or ()),
         success_rate=success_rate_of(outcomes),
         cache_hit_ratio=cache_hit_ratio(found["cache_read_tokens"], found["input_tokens"]),
         cost_coverage=told["priced"] / told["bearing"] if told["bearing"] else None,
@@ -130,6 +239,14 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         first_at=first.astimezone(UTC),
         last_at=last.astimezone(UTC),
     )
+
+
+def _errors(types: Sequence[str | dict[str, Any]]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for each in types:
+        name, count = (each, 1) if isinstance(each, str) else (each["type"], each["count"])
+        counts[name] += count
+    return dict(counts)
 
 
 def _last(latest_start: datetime, ends_us: int) -> datetime:
@@ -147,20 +264,6 @@ def _charged(amount: str) -> str:
     return f"cast(coalesce(sum(case when is_billed then {amount} end), 0) as bigint)"
 
 
-_TOTAL = (
-    "coalesce(tokens, case when input_tokens is not null or output_tokens is not null"
-    " then coalesce(input_tokens, 0) + coalesce(output_tokens, 0) end)"
-)
-_SAME = (
-    "session_id, response_id, tokens, input_tokens, output_tokens,"
-    " total is null and cost_usd is null"
-)
-_FIRST_OF_ITS_RESPONSE = f"""
-    response_id is null or (
-        row_number() over (partition by {_SAME}, model order by timestamp, operation_id) = 1
-        and (model is not null or count(model) over (partition by {_SAME}) = 0))
-"""
-_MICROSECONDS = "cast(round({} * 1e6) as bigint)"
 _FIGURES = {
     "operation_count": "count(*)",
     "error_count": _counted("outcome = 'error'"),
@@ -179,22 +282,53 @@ _FIGURES = {
     "cache_saved_usd": "sum(case when is_billed then saved end)",
     # what `_row` makes the rest of
     "ok_count": _counted("outcome = 'ok'"),
-    # all at once: percentile_cont would sort for each
-    "shares": "quantile_cont(duration_seconds, [0.50e0, 0.95e0, 0.99e0])",
     "bearing": _counted("is_billed and total is not null"),
     "priced": _counted("is_billed and total is not null and cost_usd is not null"),
     "first": "min(timestamp)",
     "last": "max(timestamp)",
-    "ends": f"max({_MICROSECONDS.format('extract(epoch from timestamp)')}"
-    f" + {_MICROSECONDS.format('duration_seconds')})",
+    "ends": ENDS,
     "services": "array_agg(distinct service)",
     "models": "array_agg(distinct model) filter (where model is not null)",
     "error_types": "array_agg(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
+    "shares": SHARES,
+}
+
+
+def _added(amount: str, condition: str = "true") -> str:
+    return f"cast(coalesce(sum({amount}) filter ({condition}), 0) as bigint)"
+
+
+_ADDED = {
+    "operation_count": _added("operations"),
+    **{
+        f"{outcome}_count": _added("operations", f"outcome = '{outcome}'")
+        for outcome in ("error", "cancelled", "partial", "interrupted")
+    },
+    "input_tokens": _added("input_tokens"),
+    "output_tokens": _added("output_tokens"),
+    "cache_read_tokens": _added("cache_read_tokens"),
+    "cache_write_tokens": _added("cache_write_tokens"),
+    "reasoning_tokens": _added("reasoning_tokens"),
+    "total_tokens": _added("total_tokens"),
+    "operations_without_usage": _added("without_usage"),
+    "total_duration_seconds": "sum(seconds)",
+    "cost_usd": "sum(cost_usd)",
+    "cache_saved_usd": "sum(cache_saved_usd)",
+    "ok_count": _added("operations", "outcome = 'ok'"),
+    "bearing": _added("bearing"),
+    "priced": _added("priced"),
+    "first": "min(first)",
+    "last": "max(last)",
+    "ends": "max(ends)",
+    "services": _FIGURES["services"],
+    "models": _FIGURES["models"],
+    "error_types": "array_agg({'type': error_type, 'count': operations})"
+    " filter (where error_type is not null)",
 }
 _OF_SESSION = {"name": "max(session_name)", "parent": "max(parent_session_id)"}
 _RAW = {*[*_FIGURES][[*_FIGURES].index("ok_count") :], *_OF_SESSION}
 _NEEDED = (
     *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
     *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-    *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata"),
+    *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata", "kind"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 __all__ = [
+    "ArchiveError",
     "ConfigurationError",
     "FormatError",
     "InstrumentError",
@@ -37,6 +38,10 @@ class ConfigurationTypeError(ConfigurationError, TypeError):
 
 class QueryError(InstrumentError, ValueError):
     """A query that the database cannot answer; the message is its own."""
+
+
+class ArchiveError(InstrumentError):
+    """The archive of a log cannot be read, or cannot be changed now; the message says why."""
 
 
 class FormatError(InstrumentError):

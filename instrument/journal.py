@@ -18,6 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns
 
+from instrument._account import Account
+from instrument._clean import encode_lines
+from instrument._clock import format_timestamp
 from instrument._files import (
     OpenFile,
     close,
@@ -30,6 +33,7 @@ from instrument._files import (
 )
 from instrument._guard import belongs_to_program
 from instrument._kept import is_unchanged, load, write
+from instrument.operation import DroppedLine
 
 __all__ = ["Journal"]
 
@@ -40,6 +44,8 @@ KEPT_FOR_NS = 30_000_000_000
 MOST_SLOW_IN_A_ROW = 3
 # what other writers may have added since, by far
 _TAIL_BYTES = 1024**2
+# other lines begin with their type
+_OPERATION = b'{"timestamp":'
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 Report = Callable[[str, str], None]
@@ -50,7 +56,8 @@ class Journal:
     """Appends lines to the day's segment, and notices when that was deleted, moved or grew full.
 
     `report(what, where)` hears of what went wrong, and may be called often; `grown(size)` hears,
-    at most once, that the log holds more than `max_bytes`. `clock` gives Unix seconds.
+    at most once, that the log holds more than `max_bytes`. `clock` gives Unix seconds. What is
+    untold in the `account` is told after the next line that can be written.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Journal:
         max_bytes: int,
         report: Report,
         grown: Callable[[int], None],
+        account: Account | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._directory = log_dir / "journal"
@@ -68,10 +76,12 @@ class Journal:
         self._max_bytes = max_bytes
         self._report = report
         self._grown = grown
+        self._account = account or Account()
         self._clock = clock
         self._segment: OpenFile | None = None
         self._retired: list[OpenFile] = []
         self._torn = False
+        self._is_due = False
         self._look_at_ns = 0
         self._retry_at_ns = 0
         self._keep_until_ns = 0
@@ -87,11 +97,12 @@ class Journal:
         if now_ns >= self._look_at_ns:
             self._look_at_ns = now_ns + LOOK_EVERY_NS
             self._look(now_ns)
+            self._is_due = True
         segment = self._segment or self._open(now_ns)
         if segment is None:
             return False
-        closes_torn = self._torn
-        data = b"\n" + line if closes_torn else line
+        is_due = self._is_due
+        data = b"\n" + line if is_due and self._torn else line
         try:
             keeping = now_ns < self._keep_until_ns
             written = (self._kept if keeping else os.write)(segment.descriptor, data)
@@ -102,10 +113,10 @@ class Journal:
         # threading.active_count() takes a lock that a signal handler may have interrupted
         if _thread._count() and not keeping and perf_counter_ns() - now_ns > SLOW_WRITE_NS:
             self._keep(now_ns)
-        if closes_torn:
-            self._torn = False
         if self._fsync:
             self._sync(segment)
+        if is_due:
+            self._see_to_the_rest(line, now_ns, closed_torn=data is not line)
         return True
 
     def holds(self, line: bytes) -> bool:
@@ -136,14 +147,53 @@ class Journal:
             return self.append(line, now_ns)
         # another process may have been cut short there, which a look at the file's end tells
         self._look_at_ns = now_ns
-        self._report(error.strerror or str(error), str(segment.path))
+        self._failed(error.strerror or str(error), segment.path)
         return False
 
     def _cut_short(self, segment: OpenFile, written: int) -> bool:
         if written:
-            self._torn = True
-        self._report("the line was cut short (is the disk full?)", str(segment.path))
+            self._torn = self._is_due = True
+        self._failed("the line was cut short (is the disk full?)", segment.path)
         return False
+
+    def _failed(self, what: str, where: str | Path) -> None:
+        self._account.reason = what
+        self._report(what, str(where))
+
+    def _see_to_the_rest(self, line: bytes, now_ns: int, *, closed_torn: bool) -> None:
+        """Do what is due once a line could be written: after a look, and after a failure."""
+        if closed_torn:
+            self._torn = False
+        # a look is no part of what an operation costs
+        looked = now_ns + LOOK_EVERY_NS == self._look_at_ns
+        is_sampled = not looked and line.startswith(_OPERATION)
+        if is_sampled:
+            self._account.sample(perf_counter_ns() - now_ns)
+        # another thread may have torn a line meanwhile
+        self._is_due = self._torn or not is_sampled
+        if self._account.untold_count:
+            self._tell_dropped(now_ns)
+
+    def _tell_dropped(self, now_ns: int) -> None:
+        """Leave a line about what could not be written; where that fails too, after a later one."""
+        account, line, told = self._account, None, False
+        # no call in between, so that nothing else can take the same ones
+        count, account.untold_count = account.untold_count, 0
+        if not count:
+            return
+        try:
+            line = self._about(count)
+            told = self.append(line, now_ns)
+        except BaseException:
+            told = line is not None and self.holds(line)
+            raise
+        finally:
+            if not told:
+                account.untold_count += count
+
+    def _about(self, count: int) -> bytes:
+        timestamp = format_timestamp(int(self._clock() * 1e9))
+        return encode_lines([DroppedLine(timestamp, count, self._account.reason, os.getpid())])
 
     def _keep(self, now_ns: int) -> None:
         """Keep the interpreter's lock in the next writes: waiting for it made this one slow."""
@@ -206,7 +256,7 @@ class Journal:
             if belongs_to_program(error):
                 raise
             self._retry_at_ns = now_ns + LOOK_EVERY_NS
-            self._report(error.strerror or str(error), str(error.filename or self._directory))
+            self._failed(error.strerror or str(error), error.filename or self._directory)
             return None
         before, self._segment = self._segment, segment
         if before is not None:
@@ -223,6 +273,7 @@ class Journal:
             segment = _open_shared(path)
             if segment is not None:
                 self._torn = not ends_whole(segment)
+                self._is_due = True
                 return segment
             number += 1
 

@@ -14,11 +14,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instrument._config import settings
+from instrument._doctor import examined
 from instrument._follow import Follower
 from instrument._gather import Reading
 from instrument._grouped import summed_in_session
+from instrument._health import health
 from instrument._iterate import iterate
 from instrument._lines import operation_of
+from instrument._premises import Finding, not_there
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._skew import in_call_order
 from instrument._stats import SessionFacts, session_stats
@@ -37,7 +40,7 @@ from instrument.errors import (
     MissingDependencyError,
     reject_type,
 )
-from instrument.operation import Operation, SessionStats, SummaryRow
+from instrument.operation import Health, Operation, SessionStats, SummaryRow
 from instrument.pricing import Pricing
 
 if TYPE_CHECKING:
@@ -46,9 +49,12 @@ if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
     from duckdb import DuckDBPyRelation
 
-__all__ = ["Filters", "SessionReport", "SkippedLine", "SummaryRow", "UsageLog"]
+    from instrument.compaction import Compaction
+    from instrument.retention import Pruned
 
-RELISTINGS = 5
+__all__ = ["Filters", "Finding", "Health", "SessionReport", "SkippedLine", "SummaryRow", "UsageLog"]
+
+RELISTINGS = 50  # a compaction that goes on removes files for as long as it finds any
 FORMAT = 1
 _Answer = TypeVar("_Answer")
 
@@ -315,6 +321,48 @@ class UsageLog:
         finally:
             unfinished.unlink(missing_ok=True)
 
+    def compact(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the name of the command's option
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Compaction:
+        """Move closed segments of the journal into the archive, about eleven times smaller.
+
+        Closed are those of past days (UTC), and those that a later one of their day has followed;
+        with `all` also those that a process may go on with. What a process has open stays, and
+        what an operation that still runs began in. Answers stay the same. `progress` hears how
+        many bytes are done, and of how many. Killing it at any moment loses nothing.
+
+        Raises `ArchiveError` where another process is at it, or the archive cannot be written.
+        """
+        from instrument.compaction import Compaction, compact  # it loads duckdb
+
+        total, pricing = Compaction(), Pricing(settings().prices)
+        for path in self.paths:
+            total += compact(path, pricing, all_segments=all, progress=progress or _unheard)
+        return total
+
+    def prune(self, older_than: datetime | timedelta, *, keep_summary: bool = False) -> Pruned:
+        """Remove for good what began before a moment, an aware datetime or a timedelta ago.
+
+        Whole days (UTC) go, and those sessions in which nothing happened later; closed segments
+        are compacted before. With `keep_summary` the sums of these days stay, by service and
+        model, and `summary` goes on to count them in.
+
+        Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
+        """
+        from instrument.retention import Pruned, prune  # it loads duckdb
+
+        before = moment_of_filter("older_than", older_than)
+        if before is None:
+            reject_type("older_than", older_than, "an aware datetime, or a timedelta meaning ago")
+        self.compact()
+        total = Pruned()
+        for path in self.paths:
+            total += prune(path, before, keep_summary=keep_summary)
+        return total
+
     def follow(
         self, session: str | None = None, *, poll_seconds: float = 0.25, **filters: Unpack[Filters]
     ) -> Iterator[Operation]:
@@ -324,6 +372,32 @@ class UsageLog:
         """
         follower = Follower(lambda: self.paths, wanted(session, **filters))
         return _followed(follower, poll_seconds)
+
+    def health(self) -> Health:
+        """Tell how recording goes: what was recorded, what was lost, and what it costs.
+
+        Most of it is about this process; what all processes have told of losses is in the log.
+        """
+        return self._ask(lambda reading: health(reading, self.paths))
+
+    def doctor(
+        self, *, fix: bool = False, advance: Callable[[float], None] = lambda size: None
+    ) -> list[Finding]:
+        """Examine each directory: damage, losses, interrupted operations, clock, files and disk.
+
+        With `fix`, orphaned run locks that nothing needs any more are removed; nothing else is
+        ever changed. `advance` hears how many more bytes have been read.
+        """
+        found: list[Finding] = []
+        for path in self.paths:
+            if not path.is_dir():
+                found.append(not_there(path))
+                continue
+            log, most = UsageLog(path), settings().max_bytes
+            found += examined(
+                path, log._ask, log.check_format, max_bytes=most, fix=fix, advance=advance
+            )
+        return found
 
     def check_format(self) -> None:
         """Raise `FormatError` for a log that a newer version has written to."""
@@ -365,6 +439,10 @@ class UsageLog:
             self._skipped = reading.skipped
             return answer
         raise AssertionError
+
+
+def _unheard(done: int, total: int) -> None:
+    pass
 
 
 def _operations(

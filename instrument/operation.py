@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-__all__ = ["MAX_COUNT", "Operation", "SessionStats", "SummaryRow", "Usage"]
+__all__ = ["MAX_COUNT", "Health", "Operation", "SessionStats", "SummaryRow", "Usage"]
 
 MAX_COUNT = 10**12
-_Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-_Amount = Annotated[float, Meta(ge=0, le=MAX_COUNT)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Amount = Annotated[float, Meta(ge=0, le=MAX_COUNT)]
 
 
 class Usage(Struct, frozen=True):
@@ -100,6 +100,15 @@ class VoidLine(Struct, tag="void", tag_field="type"):
     operation_id: str
 
 
+class DroppedLine(Struct, omit_defaults=True, tag="dropped", tag_field="type"):
+    """So many operations of a process could not be written before; `reason` is the latest."""
+
+    timestamp: str
+    count: int
+    reason: str | None = None
+    pid: int | None = None
+
+
 class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One finished (or running, or interrupted) operation, as `UsageLog` reads it.
 
@@ -115,8 +124,8 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     operation: str
     success: bool = True
     outcome: str = "ok"
-    duration_seconds: _Amount = 0.0
-    tokens: _Count | None = None
+    duration_seconds: Amount = 0.0
+    tokens: Count | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     operation_id: str | None = None
     parent_id: str | None = None
@@ -128,21 +137,21 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str | None = None
     model: str | None = None
     kind: str | None = None
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    cache_read_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    reasoning_tokens: _Count | None = None
-    cost_usd: _Amount | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    cost_usd: Amount | None = None
     cost_source: str | None = None
     response_id: str | None = None
     usage_operation_id: str | None = None
-    attempt: _Count | None = None
-    first_chunk_seconds: _Amount | None = None
-    active_seconds: _Amount | None = None
-    chunks: _Count | None = None
-    pid: _Count | None = None
-    v: _Count = 1
+    attempt: Count | None = None
+    first_chunk_seconds: Amount | None = None
+    active_seconds: Amount | None = None
+    chunks: Count | None = None
+    pid: Count | None = None
+    v: Count = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
@@ -225,6 +234,26 @@ class SummaryRow(SessionStats, frozen=True, kw_only=True):
     day: date | None = None
     week: date | None = None
     month: date | None = None
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """How recording goes: what this process recorded in a log and lost, and what that cost.
+
+    `recorded_count` and `dropped_count` are the operations of this process that the log holds and
+    those that could not be written; `internal_error_count` counts defects of this package, in
+    whatever log. `recording_p50_seconds` and `recording_p99_seconds` are over samples of the time
+    from an operation's end to its line being written, `None` where there are none. The last three
+    are what all processes have left in the log about operations that could not be written.
+    """
+
+    recorded_count: int = 0
+    dropped_count: int = 0
+    internal_error_count: int = 0
+    recording_p50_seconds: float | None = None
+    recording_p99_seconds: float | None = None
+    dropped_in_log_count: int = 0
+    last_dropped_at: datetime | None = None
+    last_dropped_reason: str | None = None
 
 
 def _counted(count: int, noun: str) -> str:

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from instrument import _collector, _config, _opentelemetry, _threads, context
+from instrument import _account, _collector, _config, _opentelemetry, _threads, context
+from instrument._account import account_of, internal_error
 from instrument._clean import (
     encode_anyway,
     encode_lines,
@@ -37,6 +38,7 @@ from instrument.carrier import from_environment
 from instrument.context import Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
+from instrument.operation import OperationLine
 from instrument.run_lock import RunLock
 
 __all__ = [
@@ -91,12 +93,14 @@ class Recorder:
         self.enabled: bool = settings.enabled and IS_SUPPORTED
         self.closed: bool = False
         self.pid: int = os.getpid()
+        self._account = account_of(settings.log_dir)
         self._journal = Journal(
             settings.log_dir,
             fsync=settings.durability == "fsync",
             max_bytes=settings.max_bytes,
             report=self._report,
             grown=self._grown,
+            account=self._account,
         )
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
         self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
@@ -125,18 +129,25 @@ class Recorder:
         return self._ambient_as_scope(self._ambient.peek())
 
     def write(self, line: Struct, now_ns: int) -> None:
-        """Append one line to the journal; count it if that fails.
+        """Append one line to the journal; count the operation that it tells of, written or not.
 
         What a signal handler raises meanwhile goes on to the program, with the line written once.
         """
+        written = False
         try:
-            if not self._journal.append(_encoded(line), now_ns):
-                _count_lost()
+            written = self._journal.append(_encoded(line), now_ns)
         except BaseException:
             data = _encoded(line)
-            if not self._journal.holds(data) and not self._journal.append(data, now_ns):
-                _count_lost()
+            written = self._journal.holds(data) or self._journal.append(data, now_ns)
             raise
+        finally:
+            # without a call, in which a signal handler could come between writing and counting
+            if line.__class__ is OperationLine:
+                if written:
+                    self._account.recorded_count += 1
+                else:
+                    self._account.dropped_count += 1
+                    self._account.untold_count += 1
 
     def hold_run_lock(self) -> str:
         """See to it that others can tell that this process lives; return the lock's name."""
@@ -193,7 +204,11 @@ class Recorder:
 
     def release(self) -> None:
         """Take the sign of life away: this process ends in good order."""
-        self._run_lock.release()
+        try:
+            self._run_lock.release()
+        except OSError as error:  # what is left there is harmless
+            if belongs_to_program(error):
+                raise
 
     def _cleaned(self, metadata: dict[str, Any]) -> dict[str, Any]:
         if self.settings.redact is None:
@@ -258,7 +273,7 @@ def swallow(error: Exception) -> None:
     """Swallow an exception of our own, counted and said once; let the program's go on."""
     if belongs_to_program(error):
         raise error
-    _count_lost()
+    internal_error()
     warn_once(
         f"internal {type(error).__name__}",
         f"an operation was not recorded: {error!r}. This is a defect of instrument; "
@@ -283,8 +298,9 @@ def warn_once(once: str, message: str) -> None:
 
 
 def lost_count() -> int:
-    """Return how many lines this process could not write."""
-    return _lost
+    """Return how many operations this process could not record."""
+    dropped = sum(each.dropped_count for each in _account.accounts().values())
+    return dropped + _account.internal_error_count()
 
 
 def _is_plain(metadata: dict[str, Any]) -> bool:
@@ -301,11 +317,6 @@ def _encoded(line: Struct) -> bytes:
             raise
         data = encode_anyway(line)
     return data if len(data) <= _LINE_BYTES else encode_lines([shortened(line)])
-
-
-def _count_lost() -> None:
-    global _lost
-    _lost += 1
 
 
 def _activate() -> Recorder:
@@ -337,8 +348,7 @@ def _release_at_exit() -> None:
 
 
 def _forget_in_child() -> None:
-    global _lost
-    _lost = 0
+    _account.forget()
     _collector.forget_other_threads()
     reseed()
     for each in list(_living):
@@ -371,5 +381,4 @@ _living: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _warned: set[str] = set()
 _recorder: Recorder | None = None
 _prepared = False
-_lost = 0
 _config.on_change(_retire)

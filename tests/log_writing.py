@@ -79,3 +79,16 @@ def held(log_dir: Path, run: str = "run1") -> Iterator[Path]:
         yield path
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def open_by_writers(*paths: Path) -> Iterator[None]:
+    """Hold the locks that processes hold which have these segments open."""
+    descriptors = [os.open(path, os.O_RDONLY) for path in paths]
+    try:
+        for each in descriptors:
+            fcntl.flock(each, fcntl.LOCK_SH)
+        yield
+    finally:
+        for each in descriptors:
+            os.close(each)

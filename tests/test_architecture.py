@@ -22,11 +22,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
 LAYERS = {
     "words": "errors semconv",
     "values": "operation _clock",
-    "parts": "_guard _kinds _loading _files _kept _clean _config context _processes _threads"
-    " _collector carrier _opentelemetry usage _counts pricing journal run_lock ambient",
+    "parts": "_guard _account _kinds _loading _files _kept _clean _hostnames _config carrier"
+    " context _processes _threads _collector _opentelemetry usage _counts pricing journal run_lock"
+    " ambient",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _wanted _follow _begun _skew _stats _grouped _gather _iterate"
-    " _costs _looks _sql _select _summary log",
+    "reading": "archive _lines _scan _snapshot _wanted _follow _begun _skew _stats _grouped _costs"
+    " _days _archived _gather _iterate _looks _sql _select _summary _survey _batch compaction retention"
+    " _health _premises _doctor log",
     "capture": "budget wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",

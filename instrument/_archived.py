@@ -1,0 +1,268 @@
+"""What the archive holds, asked through DuckDB, as the lines that a journal would have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+from duckdb import DuckDBPyConnection
+
+from instrument._costs import quoted
+from instrument._lines import decode_head, moment_of
+from instrument._scan import Line, Source
+from instrument._snapshot import Archived, Snapshot
+from instrument._wanted import Wanted, condition
+from instrument.archive import archive_dir
+from instrument.errors import ArchiveError
+from instrument.operation import Operation
+
+__all__ = ["Archive", "escaped", "files_of", "table_of"]
+
+FETCHED_AT_ONCE = 10_000
+LINE_BYTES = 500
+
+
+class Archive:
+    """The archived part of one or several logs, as one reading found it."""
+
+    def __init__(self, found: Snapshot) -> None:
+        self._parts = found.parts
+        self._manifests = found.manifests
+        self._sessions = [
+            archive_dir(log_dir) / path
+            for log_dir, manifest in found.manifests.items()
+            for path in manifest.sessions
+        ]
+        self._cursor = _cursor()
+
+    def lines(self, wanted: Wanted, limit: int | None = None) -> Iterator[Line]:
+        """Yield the operations that are wanted, or of these the newest `limit`, newest first."""
+        parts = self.parts(wanted)
+        if not parts:
+            return
+        where, params = condition(wanted)
+        newest = "" if limit is None else f"{_NEWEST_FIRST} limit {limit}"
+        query = f"select {_LINE} from {table_of(parts)} where {where} {newest}"
+        yield from self._lines(query, params)
+
+    def parts(self, wanted: Wanted) -> list[Archived]:
+        """Return the files that may hold what is wanted."""
+        found = [each for each in self._parts if each.part.reaches(wanted.since, wanted.until)]
+        if wanted.sessions is None or not found:
+            return found
+        spans = self._spans(wanted.sessions)
+        return [
+            each
+            for each in found
+            if any(each.part.overlaps(*span) and each.part.may_hold(name) for name, *span in spans)
+        ]
+
+    def days(self, prices: str | None = None) -> list[Path]:
+        """Return the files of what the days came to, if they are about all of the operations.
+
+        With `prices`, if their costs are by that price list.
+        """
+        covered = sum(len(each.parts) for each in self._manifests.values()) == len(self._parts)
+        files = [
+            archive_dir(log_dir) / manifest.days
+            for log_dir, manifest in self._manifests.items()
+            if manifest.days is not None and (prices is None or manifest.prices == prices)
+        ]
+        return files if covered and len(files) == len(self._manifests) else []
+
+    def dates(self) -> set[date]:
+        """Return the days that there are files of operations of."""
+        return {date.fromisoformat(each.part.day) for each in self._parts}
+
+    def weights(self, wanted: Wanted, slot: timedelta) -> dict[int, int]:
+        """Return about how many bytes of lines start in each slot of time, counted from 1970."""
+        parts = self.parts(wanted)
+        if not parts:
+            return {}
+        where, params = condition(wanted)
+        seconds = int(slot.total_seconds())
+        query = (
+            f"select cast(floor(extract(epoch from timestamp) / {seconds}) as bigint) as slot,"
+            f" count(*) * {LINE_BYTES} from {table_of(parts)} where {where} group by slot"
+        )
+        return dict(self._ask(query, params).fetchall())
+
+    def children(self, sessions: Collection[str]) -> set[str]:
+        """Return the sessions whose parent is among these."""
+        query = (
+            "select distinct session_id from {}"
+            " where session_id <> '' and parent_session_id in ({})"
+        )
+        return {name for (name,) in self._of_sessions(query, sessions)}
+
+    def has_sessions(self, sessions: Collection[str]) -> bool:
+        """Tell whether operations of any of these sessions are in the archive."""
+        return bool(self._spans(sessions))
+
+    def entries(self, sessions: Collection[str]) -> list[tuple[str, datetime, Any, Any]]:
+        """Return who entered these sessions: id, moment, name and parent."""
+        query = (
+            "select session_id, entered_at, session_name, parent_session_id from {}"
+            " where entered_at is not null and session_id in ({})"
+        )
+        return self._of_sessions(query, sessions)
+
+    def latest(
+        self, wanted: Wanted, prefix: str, limit: int | None, floor: datetime | None
+    ) -> Iterator[tuple[str, datetime]]:
+        """Yield sessions in which something wanted began at `floor` or later, with its moment."""
+        params: dict[str, Any] = {"prefix": prefix, "floor": floor}
+        begins = "session_id <> '' and starts_with(session_id, $prefix)"
+        fresh = "($floor is null or moment >= $floor)"
+        sessions = files_of(self._sessions) if self._sessions else ""
+        if not sessions:
+            return
+        if wanted == Wanted():
+            tables = [f"(select session_id, last_at as moment from {sessions})"]
+        else:
+            where, given = condition(wanted)
+            params |= given
+            parts = self.parts(wanted)
+            tables = [
+                f"(select session_id, timestamp as moment from {table_of(parts)} where {where})"
+                if parts
+                else ""
+            ]
+            if _asks_only_when(wanted):
+                seen = f"(select session_id, last_at as timestamp from {sessions} where {_EMPTY})"
+                tables.append(f"(select session_id, timestamp as moment from {seen} where {where})")
+        rows = " union all ".join(f"from {table}" for table in tables if table)
+        if not rows:
+            return
+        ranked = (
+            f"select session_id, max(moment) as moment from ({rows}) where {begins} and {fresh}"
+            " group by session_id"
+            + ("" if limit is None else f" order by moment desc, session_id desc limit {limit}")
+        )
+        yield from self._ask(ranked, params).fetchall()
+
+    def ended(self, begun: Iterable[Line]) -> set[str]:
+        """Return the ids among these begin lines whose operations are in the archive."""
+        ids = {line.head.operation_id: line.moment for line in begun}
+        if not ids:
+            return set()
+        span = min(ids.values()), max(ids.values())
+        parts = [each for each in self._parts if each.part.overlaps(*span)]
+        if not parts:
+            return set()
+        query = (
+            f"select operation_id from {table_of(parts)} where timestamp between $first and $last"
+            " and operation_id in (select unnest($ids))"
+        )
+        params = {"first": span[0], "last": span[1], "ids": [*ids]}
+        return {name for (name,) in self._ask(query, params).fetchall()}
+
+    def of_processes(
+        self, log_dir: Path, writer: str, pid: int, since: datetime
+    ) -> Iterator[tuple[datetime, float, str | None]]:
+        """Yield start, seconds and run of what a process number of a host did, in start order."""
+        parts = [each for each in self.parts(Wanted(since=since)) if each.log_dir == log_dir]
+        if not parts:
+            return
+        query = (
+            f"select timestamp, duration_seconds, run from {table_of(parts)}"
+            " where timestamp >= $since and pid = $pid and host = $writer order by timestamp"
+        )
+        params = {"since": since, "pid": pid, "writer": writer}
+        yield from self._ask(query, params).fetchall()
+
+    def _spans(self, sessions: Collection[str]) -> list[tuple[str, datetime, datetime]]:
+        query = (
+            "select session_id, min(first_at), max(last_at) from {}"
+            " where session_id in ({}) and first_at is not null group by 1"
+        )
+        return self._of_sessions(query, sessions)
+
+    def _of_sessions(self, query: str, sessions: Collection[str]) -> list[Any]:
+        if not self._sessions or not sessions:
+            return []
+        names = sorted(sessions)
+        marks = ", ".join("?" * len(names))
+        return self._ask(query.format(files_of(self._sessions), marks), names).fetchall()
+
+    def _lines(self, query: str, params: Mapping[str, Any]) -> Iterator[Line]:
+        answer = self._ask(query, params)
+        while rows := answer.fetchmany(FETCHED_AT_ONCE):
+            for text, extra in rows:
+                yield _line(text, extra)
+
+    def _ask(self, query: str, params: Any) -> DuckDBPyConnection:
+        try:
+            return self._cursor.cursor().execute(query, params)
+        except duckdb.InterruptException:
+            raise KeyboardInterrupt from None
+        except duckdb.Error as error:
+            for path in (*(each.path for each in self._parts), *self._sessions):
+                path.stat()  # raises FileNotFoundError for one that is no longer there
+            raise ArchiveError(str(error)) from error
+        except RuntimeError as error:
+            # what DuckDB makes of a Ctrl-C that comes while it works
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
+
+
+def table_of(parts: Iterable[Archived]) -> str:
+    """Return the table of the operations in these files."""
+    return files_of([each.path for each in parts])
+
+
+def files_of(paths: Iterable[Path]) -> str:
+    """Return the table of the rows in these files."""
+    names = ", ".join(quoted(escaped(path)) for path in paths)
+    return f"read_parquet([{names}], hive_partitioning = false)"
+
+
+def escaped(path: Path) -> str:
+    """Return a pattern that names nothing but this path."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path.absolute()))
+
+
+def _asks_only_when(wanted: Wanted) -> bool:
+    return wanted == Wanted(since=wanted.since, until=wanted.until)
+
+
+def _line(text: str, extra: str) -> Line:
+    data = text.encode()
+    if extra != "{}":
+        data = msgspec.json.encode(msgspec.json.decode(data) | msgspec.json.decode(extra))
+    head = decode_head(data)
+    moment = moment_of(head.timestamp)
+    assert moment is not None
+    return Line(_ARCHIVE, head, moment, data)
+
+
+def _cursor() -> DuckDBPyConnection:
+    """Return a cursor of the one database in memory that answers for this process."""
+    global _shared, _pid
+    if _shared is None or _pid != os.getpid():
+        # a forked child has none of the threads that its parent's database works with
+        _shared, _pid = duckdb.connect(), os.getpid()
+        _shared.execute("set timezone = 'UTC'")
+        _shared.execute("set parquet_metadata_cache = true")
+    return _shared.cursor()
+
+
+_shared: DuckDBPyConnection | None = None
+_pid = 0
+_ARCHIVE = Source(Path(), Path(), "")
+_EMPTY = "operation_count = 0"  # entered, or begun and withdrawn
+_NEWEST_FIRST = "order by timestamp desc, coalesce(operation_id, '') desc"
+_FORMS = {"timestamp": "strftime(timestamp, '%Y-%m-%dT%H:%M:%S.%fZ')"}
+_LINE = "cast(json_object({}) as varchar), extra".format(
+    ", ".join(
+        f"'{name}', {_FORMS.get(name, name)}"
+        for name in Operation.__struct_fields__
+        if name != "extra"
+    )
+)

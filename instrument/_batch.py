@@ -1,0 +1,343 @@
+"""The lines of some segments as a table in DuckDB, and the files of the archive made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import msgspec
+from msgspec.structs import replace
+
+from instrument._archived import escaped, files_of
+from instrument._costs import quoted, saving_of
+from instrument._days import (
+    DAY,
+    FIRST_OF_ITS_RESPONSE,
+    charged,
+    of_days,
+    percentiles,
+    sums,
+)
+from instrument._files import make_private_directory, open_private
+from instrument._lines import AMOUNTS, COUNTS, OUTCOMES, SUCCESSES
+from instrument._scan import MAX_LINE_BYTES, Source
+from instrument._sql import costs
+from instrument._survey import Survey, rewritten
+from instrument.archive import Manifest, Part, Segment, sync_directory
+from instrument.operation import Operation
+from instrument.pricing import Pricing
+
+__all__ = ["Batch"]
+
+ROW_GROUP = 20_480  # so that unpacking the rows of one session costs milliseconds
+MOST_SESSION_FILES = 8
+MEMORY = "300MB"
+NAME_CHARACTERS = 128
+
+
+class Batch:
+    """Segments that go into the archive together, as files called `name`; a context manager.
+
+    Nothing that counts is changed before a manifest names the files.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        scratch: Path,
+        name: str,
+        segments: Sequence[Segment],
+        pricing: Pricing,
+    ) -> None:
+        self._directory = directory
+        self._scratch = scratch
+        self._name = name
+        self._pricing = pricing
+        self._facts = {"batch": name, "segments": segments}
+        self._damaged: list[str] = []
+        self._other: list[bytes] = []
+        self._database = duckdb.connect()
+
+    def __enter__(self) -> Self:
+        for option, value in (
+            ("timezone", "UTC"),
+            ("memory_limit", MEMORY),
+            ("temp_directory", str(self._scratch)),
+        ):
+            self._database.execute(f"set {option} = {quoted(value)}")
+        declared = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        self._database.execute(f"create table lines ({declared}, host varchar)")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._database.close()
+
+    def fill(
+        self,
+        segments: Sequence[tuple[Source, Survey]],
+        interrupted: Mapping[str, Sequence[Operation]],
+        before: Manifest,
+    ) -> None:
+        """Put in what the segments hold and what of it was interrupted, each operation once."""
+        try:
+            self._load(segments, anew=False)
+        except duckdb.Error:
+            # something that DuckDB reads in another way than we do
+            self._database.execute("delete from lines")
+            self._load(segments, anew=True)
+        for host, operations in interrupted.items():
+            path = self._scratch / "interrupted.jsonl"
+            path.write_bytes(msgspec.json.Encoder().encode_lines(operations))
+            self._read([path], host)
+        self._database.execute(_DROP_DOUBLES)
+        self._drop_known(before)
+        self._database.execute(f"create table runs as {_RUNS}")
+        self._database.execute(f"create view operations as {_OPERATIONS}")
+
+    def write(self, before: Manifest) -> Manifest:
+        """Write the files; return the manifest that counts them in."""
+        repeats = self._repeats(before)
+        parts = (*before.parts, *(replace(each, repeats=repeats) for each in self._parts()))
+        return replace(
+            before,
+            parts=parts,
+            days=self._days(before, parts),
+            prices=self._pricing.version(),
+            segments=(*before.segments, *self._facts["segments"]),
+            sessions=self._sessions(before),
+            damaged=(*before.damaged, *self._damaged),
+            other=(*before.other, *map(msgspec.Raw, self._other)),
+        )
+
+    def _load(self, segments: Sequence[tuple[Source, Survey]], *, anew: bool) -> None:
+        self._damaged, self._other = [], []
+        for host in sorted({source.writer for source, _ in segments}):
+            here = [each for each in segments if each[0].writer == host]
+            self._read([self._readable(*each, anew=anew) for each in here], host)
+            for source, found in here:
+                if not anew and source.path.stat().st_size != found.size:
+                    raise duckdb.InvalidInputException("somebody appends who takes no lock")
+
+    def _readable(self, source: Source, found: Survey, *, anew: bool) -> Path:
+        """Return a file that holds what counts of a segment as the recorder would write it."""
+        if found.is_plain and not source.begin and not anew:
+            return source.path
+        target = self._scratch / source.path.name
+        rest = self._scratch / f"{source.path.name}.damaged"
+        with target.open("wb") as lines, rest.open("wb") as damaged:
+            self._other += rewritten(source, found.size, lines, damaged)
+        if rest.stat().st_size:
+            name = f"damaged/{self._name}-{source.path.name}"
+            self._put(rest, name)
+            self._damaged.append(name)
+        return target
+
+    def _read(self, paths: Sequence[Path], host: str) -> None:
+        names = ", ".join(quoted(escaped(path)) for path in paths)
+        lines = (
+            f"read_json([{names}], format = 'newline_delimited', compression = 'none',"
+            f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES},"
+            f" columns = {_COLUMNS})"
+        )
+        self._database.execute(f"insert into lines select *, $1 from {lines}", [host])
+
+    def _drop_known(self, before: Manifest) -> None:
+        """Leave out operations that are in the archive already."""
+        query = "select min(timestamp), max(timestamp) from lines where type is null"
+        ((first, last),) = self._rows(query)
+        near = [each for each in before.parts if first is not None and each.overlaps(first, last)]
+        if near:
+            files = files_of(self._directory / each.path for each in near)
+            self._database.execute(
+                "delete from lines where type is null and operation_id in (select operation_id"
+                f" from {files} where timestamp between $first and $last)",
+                {"first": first, "last": last},
+            )
+
+    def _repeats(self, before: Manifest) -> bool:
+        """Tell whether any response is reported twice in a session that has operations here."""
+        if self._rows(_REPEATED):
+            return True
+        parts = self._parts_with(
+            before, "select session_id from operations where response_id is not null"
+        )
+        if not parts:
+            return False
+        reported = "response_id is not null and session_id in (select session_id from spanning)"
+        known = f"select session_id, response_id from {files_of(parts)} where {reported}"
+        return bool(self._rows(f"{known} intersect {_REPORTED} limit 1"))
+
+    def _parts_with(self, before: Manifest, sessions: str) -> list[Path]:
+        """Return the files that have operations of these sessions, which become `spanning`."""
+        if not before.sessions:
+            return []
+        known = files_of(self._directory / each for each in before.sessions)
+        self._database.execute(
+            f"create table spanning as select session_id, min(first_at) as first_at,"
+            f" max(last_at) as last_at from {known} where operation_count > 0"
+            f" and session_id in ({sessions}) group by session_id"
+        )
+        ((first, last),) = self._rows("select min(first_at), max(last_at) from spanning")
+        if first is None:
+            return []
+        near = [each for each in before.parts if each.overlaps(first, last)]
+        return [self._directory / each.path for each in near]
+
+    def _parts(self) -> Iterator[Part]:
+        for day, count, first, last, first_session, last_session in self._rows(_DAYS):
+            name = f"date={day}/{self._name}.parquet"
+            query = (
+                f"select * from operations where cast(timestamp as date) = date {quoted(str(day))}"
+                " order by timestamp, operation_id"
+            )
+            size = self._copy(query, name)
+            yield Part(
+                name,
+                count,
+                size,
+                first,
+                last,
+                first_session[:NAME_CHARACTERS],
+                _not_below(last_session),
+            )
+
+    def _sessions(self, before: Manifest) -> tuple[str, ...]:
+        if not self._rows(f"select 1 from ({_SESSIONS}) limit 1"):
+            return before.sessions
+        name = f"sessions/{self._name}.parquet"
+        if len(before.sessions) < MOST_SESSION_FILES:
+            self._copy(f"{_SESSIONS} order by session_id", name)
+            return (*before.sessions, name)
+        files = files_of(self._directory / each for each in before.sessions)
+        self._copy(
+            f"select * from ({_SESSIONS} union all by name from {files}) order by session_id", name
+        )
+        return (name,)
+
+    def _days(self, before: Manifest, parts: Sequence[Part]) -> str | None:
+        """Sum up the days that have got new operations; return the file of all days."""
+        is_current = before.prices == self._pricing.version()
+        known = {each.path for each in before.parts} if is_current else set()
+        changed = {_day_of(each) for each in parts if each.path not in known}
+        if not changed:
+            return before.days
+        files = [self._directory / each.path for each in parts if _day_of(each) in changed]
+        table = files_of(files)
+        keys = self._rows(
+            f"select distinct provider, service, model from {table} where model is not null"
+        )
+        cost = costs(self._pricing, keys)
+        self._database.execute(f"create view priced as select * replace ({cost}) from {table}")
+        repeats = any(each.repeats for each in parts if _day_of(each) in changed)
+        billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
+        rows = charged("priced", "true", billed, saving_of(self._pricing, keys))
+        query = f"{sums(rows, DAY)} union all by name {percentiles('priced', DAY)}"
+        if before.days is not None:
+            old = f"select * from {files_of([self._directory / before.days])}"
+            query += f" union all by name {old} where day not in {of_days(changed)}"
+        name = f"days/{self._name}.parquet"
+        self._copy(f"{query} order by level, day", name)
+        return name
+
+    def _copy(self, query: str, name: str) -> int:
+        """Write the rows of a query to a file of the archive; return its size in bytes."""
+        unfinished = self._scratch / "rows.parquet"
+        # made before, because DuckDB would let others read it
+        os.close(open_private(unfinished, os.O_WRONLY | os.O_TRUNC))
+        facts = quoted(msgspec.json.encode(self._facts).decode())
+        self._database.execute(
+            f"copy ({query}) to {quoted(str(unfinished))} (format parquet, compression zstd,"
+            f" row_group_size {ROW_GROUP}, use_tmp_file false, kv_metadata {{instrument: {facts}}})"
+        )
+        return self._put(unfinished, name)
+
+    def _put(self, path: Path, name: str) -> int:
+        """Put a file into the archive for good; return its size in bytes."""
+        target = self._directory / name
+        make_private_directory(target.parent)
+        with path.open("rb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+        path.replace(target)
+        sync_directory(target.parent)
+        return size
+
+    def _rows(self, query: str) -> list[Any]:
+        return self._database.execute(query).fetchall()
+
+
+def _day_of(part: Part) -> date:
+    return date.fromisoformat(part.day)
+
+
+def _not_below(text: str) -> str:
+    """Return a short text that is not below this one in the order of code points."""
+    cut = text[:NAME_CHARACTERS]
+    return cut if cut == text else f"{cut}\U0010ffff"
+
+
+_TEXTS = [
+    name
+    for name, kind in Operation.__annotations__.items()
+    if name not in (*COUNTS, *AMOUNTS, "timestamp", "success", "metadata", "extra")
+]
+_COLUMNS = (
+    {"timestamp": "TIMESTAMPTZ", "success": "BOOLEAN", "metadata": "JSON", "extra": "JSON"}
+    | dict.fromkeys([*_TEXTS, "type", "run"], "VARCHAR")
+    | dict.fromkeys(COUNTS, "BIGINT")
+    | dict.fromkeys(AMOUNTS, "DOUBLE")
+)
+_SUCCESS = "coalesce(success, error_type is null)"
+_OUTCOME = (
+    f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
+)
+_FORMS = {
+    "session_id": "coalesce(session_id, '')",
+    "success": f"({_OUTCOME}) in {SUCCESSES}",
+    "outcome": _OUTCOME,
+    "duration_seconds": "coalesce(duration_seconds, 0)",
+    "metadata": "case when json_type(metadata) = 'OBJECT' then metadata else '{}' end",
+    "extra": "coalesce(extra, '{}')",
+    "v": "coalesce(nullif(v, 0), 1)",
+}
+_RUNS = "select operation_id, any_value(run) as run from lines where type = 'begin' group by 1"
+_OPERATIONS = (
+    "select "
+    + ", ".join(f"{_FORMS.get(name, name)} as {name}" for name in Operation.__struct_fields__)
+    + ", runs.run as run, host from lines left join runs using (operation_id) where type is null"
+)
+_DROP_DOUBLES = """
+    delete from lines where type is null and rowid in (
+        select rowid from lines where type is null and operation_id is not null
+        qualify row_number() over (
+            partition by operation_id order by coalesce(outcome, '') = 'interrupted', rowid) > 1)
+"""
+_REPORTED = """
+    select session_id, response_id from operations
+    where response_id is not null
+          and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
+"""
+_REPEATED = f"{_REPORTED} group by session_id, response_id having count(*) > 1 limit 1"
+_DAYS = """
+    select cast(timestamp as date) as day, count(*), min(timestamp), max(timestamp),
+           min(session_id), max(session_id)
+    from operations group by day order by day
+"""
+_SESSIONS = """
+    select session_id, parent_session_id, min(timestamp) as first_at, max(timestamp) as last_at,
+           count(*) as operation_count, null::timestamptz as entered_at,
+           null::varchar as session_name, null::json as metadata
+    from operations group by session_id, parent_session_id
+    union all
+    select session_id, parent_session_id, timestamp, timestamp, 0, timestamp, session_name, metadata
+    from lines where type = 'session'
+    union all
+    select session_id, parent_session_id, timestamp, timestamp, 0, null, null, null
+    from lines where type = 'begin'
+          and not exists (select 1 from operations as o where o.operation_id = lines.operation_id)
+"""

@@ -1,0 +1,170 @@
+"""The archive: what closed segments were compacted into, and the manifest that says what counts.
+
+    <log_dir>/archive/manifest.json                    what readers go by; replaced as a whole
+    <log_dir>/archive/date=2026-11-21/<batch>.parquet  operations that began on that day (UTC)
+    <log_dir>/archive/sessions/<batch>.parquet         a row for each session
+    <log_dir>/archive/days/<batch>.parquet             sums by day, service and model
+    <log_dir>/archive/damaged/<segment>                lines that nothing could be made of
+    <log_dir>/archive/archive.lock                     held by who changes the archive
+
+A file counts from the moment at which a manifest names it. Segments go after that, and until they
+do the manifest tells that they are not to be read again; so neither a crash nor a reader at any
+point loses or doubles anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw, Struct
+
+from instrument._files import open_private, read_regular
+from instrument.errors import ArchiveError, FormatError
+
+__all__ = [
+    "FORMAT",
+    "NOTHING",
+    "Manifest",
+    "Part",
+    "Segment",
+    "archive_dir",
+    "mark_of",
+    "read_manifest",
+    "sync_directory",
+    "write_manifest",
+]
+
+FORMAT = 1
+MARK_BYTES = 4096
+
+
+class Segment(Struct, frozen=True):
+    """A segment of the journal, up to `size` bytes of which are in the archive.
+
+    `mark` tells it from another of the same name.
+    """
+
+    name: str
+    size: int
+    mark: str
+
+
+class Part(Struct, frozen=True):
+    """One Parquet file of operations, and what of it tells whether a query wants it.
+
+    `path` is relative to the archive. `first` and `last` are the first and the last start;
+    `first_session` and `last_session` the first and last session id in the order of their bytes.
+    `repeats` says that a response is reported twice in one of its sessions.
+    """
+
+    path: str
+    operations: int
+    size: int
+    first: datetime
+    last: datetime
+    first_session: str
+    last_session: str
+    repeats: bool = False
+
+    def reaches(self, since: datetime | None, until: datetime | None) -> bool:
+        return (since is None or self.last >= since) and (until is None or self.first < until)
+
+    @property
+    def day(self) -> str:
+        """The day (UTC) on which its operations began, as ISO 8601 has it."""
+        return self.path.split("/")[0].removeprefix("date=")
+
+    def overlaps(self, first: datetime, last: datetime) -> bool:
+        return self.last >= first and self.first <= last
+
+    def may_hold(self, session_id: str) -> bool:
+        # where text is compared by bytes, UTF-8 keeps the order of code points
+        return self.first_session <= session_id <= self.last_session
+
+
+class Manifest(Struct, frozen=True):
+    """Everything that counts in an archive. Paths are relative to it.
+
+    `days` is the file of the sums by day, and `prices` the price list that they were made with;
+    `damaged` are files of lines that nothing could be made of, `other` the lines of the journal
+    that are about the log itself.
+    """
+
+    v: int = FORMAT
+    parts: tuple[Part, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    sessions: tuple[str, ...] = ()
+    days: str | None = None
+    prices: str | None = None
+    damaged: tuple[str, ...] = ()
+    other: tuple[Raw, ...] = ()
+
+
+def archive_dir(log_dir: Path) -> Path:
+    return log_dir / "archive"
+
+
+def read_manifest(log_dir: Path) -> Manifest:
+    """Return what counts in the archive of a log; nothing where there is none.
+
+    Raises `ArchiveError` for a manifest that cannot be read, `FormatError` for a newer one.
+    """
+    path = archive_dir(log_dir) / _MANIFEST
+    try:
+        found = _decode(read_regular(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArchiveError(
+            f"{path} cannot be read: {error}. Put it back from a backup, or move the directory"
+            f" {path.parent} away: the journal is read without it"
+        ) from None
+    if found.v > FORMAT:
+        raise FormatError(
+            f"{path} is of format {found.v}, and this version reads up to {FORMAT}:"
+            " pip install -U instrument-kit"
+        )
+    return found
+
+
+def write_manifest(log_dir: Path, manifest: Manifest) -> None:
+    """Put a manifest in the place of the one before, whole and for good before this returns."""
+    directory = archive_dir(log_dir)
+    unfinished = directory / f".{_MANIFEST}"
+    descriptor = open_private(unfinished, os.O_WRONLY | os.O_TRUNC)
+    with open(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(directory / _MANIFEST)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """See to it that what was renamed or made in a directory is there after a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mark_of(path: Path, size: int) -> str:
+    """Return what tells the file's first `size` bytes from those of another of its name."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        begins = os.pread(descriptor, min(size, MARK_BYTES), 0)
+    finally:
+        os.close(descriptor)
+    return hashlib.blake2b(begins, digest_size=8).hexdigest()
+
+
+_MANIFEST = "manifest.json"
+NOTHING = Manifest()
+_decode = msgspec.json.Decoder(Manifest).decode

@@ -1,0 +1,309 @@
+"""Compaction: closed segments of the journal become Parquet, about eleven times smaller.
+
+Only segments that nobody writes to are touched: those of closed days, and those that a later
+number of their day has superseded. What counts in the archive, and from when on, is in `archive`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instrument._batch import Batch
+from instrument._begun import Begun, interrupted, living
+from instrument._files import close, lock, make_private_directory, open_locked, open_regular
+from instrument._gather import Reading
+from instrument._scan import Line, Skipped, Source, needle, scan
+from instrument._survey import Survey, survey
+from instrument.archive import (
+    Manifest,
+    Segment,
+    archive_dir,
+    mark_of,
+    read_manifest,
+    sync_directory,
+    write_manifest,
+)
+from instrument.errors import ArchiveError
+from instrument.operation import Operation
+from instrument.pricing import Pricing
+
+__all__ = ["Compaction", "changing", "closed_segments", "compact"]
+
+BATCH_BYTES = 160 * 1024**2
+_SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
+_OUR_FILE = re.compile(r"\.?[0-9a-f]{16}\b.*")
+_SCRATCH = "unfinished-"
+
+Progress = Callable[[int, int], None]
+
+
+class Compaction(Struct, frozen=True):
+    """What a compaction did: how many segments and operations it moved, and their sizes in bytes.
+
+    `left` says of each segment that it could not move why.
+    """
+
+    segments: int = 0
+    operations: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    left: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __add__(self, other: Compaction) -> Compaction:
+        return Compaction(
+            self.segments + other.segments,
+            self.operations + other.operations,
+            self.bytes_before + other.bytes_before,
+            self.bytes_after + other.bytes_after,
+            self.left | other.left,
+        )
+
+
+def compact(
+    log_dir: Path,
+    pricing: Pricing,
+    *,
+    all_segments: bool = False,
+    most_bytes: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Compaction:
+    """Move what is closed into the archive, at most about `most_bytes` of it.
+
+    `progress` hears how many bytes are done, and of how many. Raises `ArchiveError` if another
+    process is at it, or where the archive cannot be written; the log is whole in any case.
+    """
+    sources = Reading([log_dir]).snapshot.listed
+    batches = list(_batches(closed_segments(sources, all_segments=all_segments), most_bytes))
+    if not batches:
+        return Compaction()
+    sizes = [sum(map(_size, batch)) for batch in batches]
+    result = Compaction()
+    with changing(log_dir):
+        for place, batch in enumerate(batches):
+            result += _move(log_dir, pricing, batch)
+            progress(sum(sizes[: place + 1]), sum(sizes))
+    return result
+
+
+def closed_segments(sources: Iterable[Source], *, all_segments: bool = False) -> list[Source]:
+    """Return the segments of the journal that are complete, in the order of their names.
+
+    With `all_segments` also those that their writers would go on with.
+    """
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    found = [
+        (each, name[1], name[2], int(name[3]))
+        for each in sources
+        if (name := _SEGMENT_NAME.fullmatch(each.path.name)) and each.path.parent.name == "journal"
+    ]
+    latest: dict[tuple[str, str], int] = defaultdict(int)
+    for _, day, host, number in found:
+        latest[day, host] = max(latest[day, host], number)
+    closed = [
+        each
+        for each, day, host, number in found
+        if all_segments or day < today or number < latest[day, host]
+    ]
+    return sorted(closed, key=lambda each: each.path.name)
+
+
+@contextmanager
+def changing(log_dir: Path) -> Iterator[None]:
+    """Hold the archive's lock, and leave nothing in it that does not count.
+
+    Raises `ArchiveError` where another process holds it, and for a file system's faults.
+    """
+    directory = archive_dir(log_dir)
+    try:
+        make_private_directory(directory)
+        file = open_locked(directory / "archive.lock", exclusive=True)
+    except BlockingIOError:
+        raise ArchiveError(
+            f"another process is changing the archive in {directory}: try again when it is done"
+        ) from None
+    except OSError as error:
+        raise ArchiveError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        if not _locks_work(file.path):
+            raise ArchiveError(f"the file system of {directory} has no locks: move the log to one")
+        _tidy(directory, read_manifest(log_dir))
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise ArchiveError(f"{directory} cannot be written: {what}; the log is whole") from error
+    finally:
+        close(file)
+
+
+class _Held(Struct):
+    """A segment that nobody else may write to, and what was found in it."""
+
+    source: Source
+    survey: Survey
+
+
+def _move(log_dir: Path, pricing: Pricing, sources: list[Source]) -> Compaction:
+    """Move some segments at once: either all that can be moved is in the archive, or nothing."""
+    left: dict[str, str] = {}
+    with ExitStack() as stack:
+        locked = [each for each in sources if _lock(each, stack, left)]
+        reading = Reading([log_dir])
+        counted = {each.path: each for each in reading.sources}
+        # what was left over when a compaction was killed behind its last step
+        done = [each.path for each in locked if each.path not in counted]
+        held = [_look(counted[each.path]) for each in locked if each.path in counted]
+        ended = _interrupted(held, reading, left) if held else {}
+        moved = [each for each in held if each.source.path.name not in left]
+        result = _write(log_dir, pricing, moved, ended) if moved else Compaction()
+        for path, size in [(each, None) for each in done] + [_place(each) for each in moved]:
+            # somebody who takes no lock may have appended to it: the rest is for the next time
+            if size is None or path.stat().st_size == size:
+                path.unlink()
+        if done or moved:
+            sync_directory(log_dir / "journal")
+    return replace(result, left=left)
+
+
+def _lock(source: Source, stack: ExitStack, left: dict[str, str]) -> bool:
+    """Keep writers away from a segment until `stack` is left; tell whether that went well."""
+    try:
+        stack.callback(close, open_locked(source.path, exclusive=True))
+    except BlockingIOError:
+        left[source.path.name] = "a process has it open"
+        return False
+    except OSError as error:
+        left[source.path.name] = error.strerror or str(error)
+        return False
+    return True
+
+
+def _look(source: Source) -> _Held:
+    return _Held(source, survey(source, source.path.stat().st_size))
+
+
+def _place(held: _Held) -> tuple[Path, int]:
+    return held.source.path, held.survey.size
+
+
+def _interrupted(
+    held: list[_Held], reading: Reading, left: dict[str, str]
+) -> dict[str, list[Operation]]:
+    """Return the interrupted operations by host; leave segments alone where something runs."""
+    begun = reading.without_archived(_unended(held, reading.sources))
+    for line in living(begun):
+        left[line.source.path.name] = "an operation that began in it is still running"
+    settled = [line for line in begun if line.source.path.name not in left]
+    hosts = {line.head.operation_id: line.source.writer for line in settled}
+    found: dict[str, list[Operation]] = defaultdict(list)
+    for each in interrupted(reading.sources, settled, reading.archive):
+        found[hosts[each.operation_id]].append(each)
+    return found
+
+
+def _unended(held: list[_Held], sources: list[Source]) -> list[Line]:
+    """Return the begin lines in these segments that nothing in the journal ends.
+
+    Most that their segment leaves open end in the next one, so that few files are looked at.
+    """
+    left = {each for one in held for each in one.survey.begun}
+    first = next((place for place, each in enumerate(sources) if each == held[0].source), 0)
+    begun, met = Begun(), set[str]()
+    for source in sources[first:] + sources[:first]:
+        if not left:
+            break
+        for line in scan([source], Skipped(), [needle(each) for each in left]):
+            if line.head.operation_id in left:
+                begun.add(line)
+                met.add(line.head.operation_id)
+        left = (left - met) | begun.left_ids()
+    return begun.left()
+
+
+def _write(
+    log_dir: Path, pricing: Pricing, moved: list[_Held], ended: dict[str, list[Operation]]
+) -> Compaction:
+    before, directory = read_manifest(log_dir), archive_dir(log_dir)
+    segments = [_segment(each) for each in moved]
+    with (
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch,
+        Batch(directory, Path(scratch), secrets.token_hex(8), segments, pricing) as batch,
+    ):
+        batch.fill([(each.source, each.survey) for each in moved], ended, before)
+        after = batch.write(before)
+    write_manifest(log_dir, after)
+    new = after.parts[len(before.parts) :]
+    return Compaction(
+        segments=len(moved),
+        operations=sum(each.operations for each in new),
+        bytes_before=sum(each.survey.size - each.source.begin for each in moved),
+        bytes_after=sum(each.size for each in new),
+    )
+
+
+def _segment(held: _Held) -> Segment:
+    path, size = _place(held)
+    return Segment(path.name, size, mark_of(path, size))
+
+
+def _batches(closed: list[Source], most_bytes: int | None) -> Iterator[list[Source]]:
+    """Put segments together, up to what memory bears."""
+    batch: list[Source] = []
+    size = taken = 0
+    for each in closed:
+        bytes_here = _size(each)
+        if most_bytes is not None and taken and taken + bytes_here > most_bytes:
+            break
+        if batch and size + bytes_here > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += bytes_here
+        taken += bytes_here
+    if batch:
+        yield batch
+
+
+def _size(source: Source) -> int:
+    with suppress(FileNotFoundError):
+        return source.path.stat().st_size
+    return 0
+
+
+def _locks_work(path: Path) -> bool:
+    descriptor = open_regular(path, os.O_RDONLY)
+    try:
+        lock(descriptor, exclusive=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _tidy(directory: Path, manifest: Manifest) -> None:
+    """Remove what a compaction that was killed has left."""
+    named = {*(each.path for each in manifest.parts), *manifest.sessions, *manifest.damaged}
+    named |= {manifest.days or ""}
+    for path in [*directory.glob("*/*")]:
+        is_scratch = path.parent.name.startswith(_SCRATCH)
+        if is_scratch or (_OUR_FILE.fullmatch(path.name) and _name(path, directory) not in named):
+            path.unlink(missing_ok=True)
+    for path in [*directory.glob(f"{_SCRATCH}*"), *directory.glob("date=*")]:
+        with suppress(OSError):  # there is something in it
+            path.rmdir()
+
+
+def _name(path: Path, directory: Path) -> str:
+    return path.relative_to(directory).as_posix()

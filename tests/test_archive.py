@@ -1,0 +1,426 @@
+"""The archive: whatever is compacted, when and how often, every answer stays the same."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from log_questions import answers
+from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
+
+from instrument.errors import ArchiveError, FormatError
+from instrument.log import UsageLog
+
+DAYS = ("2026-11-19", "2026-11-20", "2026-11-21")
+
+
+def segment(day: str = DAYS[1], host: str = "host", number: int = 1) -> str:
+    return f"{day}-{host}-{number:04d}.jsonl"
+
+
+def parquet(log_dir: Path) -> list[Path]:
+    return sorted((log_dir / "archive").glob("date=*/*.parquet"))
+
+
+def test_closed_days_become_parquet_and_every_answer_stays(tmp_path: Path) -> None:
+    write(tmp_path, entered("work", session_name="job"), operation(1, model="gpt-5"), operation(2))
+    write(tmp_path, operation(90_000, session_id="later"), name=segment(DAYS[2]))
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    done = log.compact()
+    assert (done.segments, done.operations, done.left) == (2, 3, {})
+    assert done.bytes_after == sum(each.stat().st_size for each in parquet(tmp_path))
+    assert [each.parent.name for each in parquet(tmp_path)] == [f"date={day}" for day in DAYS[1:]]
+    assert list((tmp_path / "journal").iterdir()) == []
+    assert answers(log) == before
+    assert log.compact() == type(done)()
+    assert answers(log) == before
+
+
+def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), operation(2))
+    UsageLog(tmp_path).compact()
+    files = tmp_path / "archive/date=*/*.parquet"
+    query = f"select count(*), sum(tokens), max(date) from read_parquet('{files}')"
+    assert duckdb.sql(query).fetchall() == [(2, 20, datetime(2026, 11, 20).date())]
+    named = duckdb.sql(f"select decode(value) from parquet_kv_metadata('{files}')").fetchall()
+    assert segment() in named[0][0]
+
+
+def test_what_a_process_goes_on_with_stays_unless_all_is_asked_for(tmp_path: Path) -> None:
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    now = datetime.now(UTC).isoformat()
+    write(tmp_path, operation(1, timestamp=now), name=segment(today))
+    write(tmp_path, operation(2, timestamp=now), name=segment(today, number=2))
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    assert log.compact().segments == 1
+    assert [each.name for each in (tmp_path / "journal").iterdir()] == [segment(today, number=2)]
+    assert answers(log) == before
+    assert log.compact(all=True).segments == 1
+    assert answers(log) == before
+
+
+def test_a_segment_that_a_process_has_open_is_left_and_said(tmp_path: Path) -> None:
+    path = write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    with open_by_writers(path):
+        assert log.compact().left == {path.name: "a process has it open"}
+    assert path.exists()
+    assert log.compact().segments == 1
+
+
+def test_a_segment_in_which_something_runs_is_left_until_it_ends(tmp_path: Path) -> None:
+    path = write(tmp_path, operation(1), begin(7))
+    write(tmp_path, operation(8), name=segment(number=2))
+    log = UsageLog(tmp_path)
+    with held(tmp_path):
+        before = answers(log)
+        assert "still running" in log.compact().left[path.name]
+        assert answers(log) == before
+    # the process has ended, and with it the operation
+    assert [each.outcome for each in log.operations()] == ["ok", "interrupted", "ok"]
+    before = answers(log)
+    assert log.compact().segments == 1
+    assert answers(log) == before
+
+
+def test_an_operation_that_ended_in_the_archive_is_not_interrupted(tmp_path: Path) -> None:
+    first = write(tmp_path, begin(1), begin(2))
+    write(tmp_path, operation(1), name=segment(number=2))
+    log = UsageLog(tmp_path)
+    with held(tmp_path):
+        before = answers(log)
+        done = log.compact()
+        assert (done.segments, [*done.left]) == (1, [first.name])
+        assert answers(log) == before
+        assert [each.operation_id for each in log.running()] == [f"{2:016x}"]
+
+
+def test_the_last_sign_of_life_may_be_in_the_archive(tmp_path: Path) -> None:
+    first = write(tmp_path, begin(1))
+    write(tmp_path, begin(2), operation(2, pid=77, duration_seconds=40.0), name=segment(number=2))
+    log = UsageLog(tmp_path)
+    with open_by_writers(first):
+        assert log.compact().segments == 1
+        (interrupted,) = log.operations(outcome="interrupted")
+        assert interrupted.duration_seconds == 41.0
+
+
+def test_a_process_number_that_went_to_another_is_no_sign_of_life(tmp_path: Path) -> None:
+    first = write(tmp_path, begin(1))
+    second = segment(number=2)
+    write(tmp_path, operation(2, pid=77), begin(5, run="run2"), operation(5, pid=77), name=second)
+    write(tmp_path, operation(9, pid=77), name=segment(number=3))
+    log = UsageLog(tmp_path)
+    third = tmp_path / "journal" / segment(number=3)
+    with open_by_writers(first, third):
+        before = log.operations(outcome="interrupted")
+        assert before[0].duration_seconds == 2.0
+        assert log.compact().segments == 1
+        assert log.operations(outcome="interrupted") == before
+
+
+ODD = {
+    "torn": b'{"timestamp":"2026-11-20T12:00:01Z","session_id":"wo\n',
+    "unknown key": encoded(operation(3, colour="red")),
+    "key twice": encoded(operation(3))[:-2] + b',"tokens":10}\n',
+    "null": encoded(operation(3) | {"tokens": None}),
+    "blanks": b' {"timestamp": "2026-11-20T12:00:03Z", "service": "a", "operation": "b"} \n',
+    "offset": encoded(operation(3, timestamp="2026-11-20T14:00:03+02:00")),
+    "naive": encoded(operation(3, timestamp="2026-11-20T12:00:03")),
+    "numbers as texts": encoded(operation(3, tokens="12", duration_seconds="0.5", success="0")),
+    "impossible counts": encoded(operation(3, tokens=-1, input_tokens=1e300)),
+    "not UTF-8": encoded(operation(3)).replace(b"gemini", b"gem\xffni"),
+    "surrogate": encoded(operation(3)).replace(b"gemini", b"gem\\ud800ni"),
+    "NUL": encoded(operation(3, error_message="a\0b", metadata={"k\0": "\0"})),
+    "numbers": encoded(operation(3, metadata={"a": 1e300, "b": 2**70, "c": -0.0, "d": [1.50]})),
+    "metadata is no object": encoded(operation(3, metadata=[1])),
+    "contradiction": encoded(operation(3, success=True, outcome="error", error_type="E")),
+    "unknown outcome": encoded(operation(3, outcome="odd")),
+    "of a newer version": encoded(operation(3, v=2, type="bookmark")),
+    "no session": encoded(operation(3, session_id=None)),
+    "long session": encoded(operation(3, session_id="s" * 5000)),
+    "first year": encoded(operation(3, timestamp="0001-01-02T00:00:00.000000Z")),
+    "last year": encoded(operation(3, timestamp="9999-12-30T00:00:00.000000Z")),
+    "twice": encoded(operation(1)),
+    "begin without run": encoded({k: v for k, v in begin(8).items() if k not in ("run", "pid")}),
+    "voided": encoded(begin(9), {"type": "void", "operation_id": f"{9:016x}"}),
+    "odd pid": encoded(begin(8, pid=True)),
+    "no newline": encoded(operation(3))[:-1],
+}
+
+
+@pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
+def test_odd_lines_mean_the_same_in_the_archive(tmp_path: Path, lines: bytes) -> None:
+    write(tmp_path, operation(1), lines)
+    write(tmp_path, operation(4), name=segment(number=2))
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    log.compact()
+    assert list((tmp_path / "journal").iterdir()) == []
+    assert answers(log) == before
+
+
+def test_damaged_lines_are_kept_as_they_are(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), ODD["torn"], b"\xff\xfe noise\n", operation(2))
+    UsageLog(tmp_path).compact()
+    (kept,) = (tmp_path / "archive/damaged").iterdir()
+    assert kept.read_bytes() == ODD["torn"] + b"\xff\xfe noise\n"
+
+
+keys = st.fixed_dictionaries(
+    {},
+    optional={
+        "timestamp": st.integers(0, 200_000).map(at),
+        "session_id": st.sampled_from(["work", "s\u00e9", "", "z" * 200]),
+        "parent_session_id": st.sampled_from(["work", "s\u00e9"]),
+        "session_name": st.sampled_from(["a", "b"]),
+        "model": st.sampled_from(["gpt-5", "claude-sonnet-4-5", "unknown"]),
+        "provider": st.sampled_from(["openai", "anthropic"]),
+        "service": st.sampled_from(["gemini", "openai"]),
+        "response_id": st.sampled_from(["r1", "r2"]),
+        "input_tokens": st.integers(0, 500_000),
+        "output_tokens": st.integers(0, 1000),
+        "tokens": st.one_of(st.none(), st.integers(0, 500_000)),
+        "cost_usd": st.floats(0, 3),
+        "duration_seconds": st.floats(0, 1e4),
+        "success": st.booleans(),
+        "outcome": st.sampled_from(["cancelled", "partial"]),
+        "error_type": st.sampled_from(["E", None]),
+        "metadata": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        "pid": st.sampled_from([77, 78]),
+        "colour": st.just("red"),
+    },
+)
+segments = st.builds(segment, st.sampled_from(DAYS), st.sampled_from("ab"))
+events = st.one_of(
+    st.tuples(st.just("operation"), keys, segments),
+    st.tuples(st.just("begun"), keys, segments),
+    st.tuples(st.just("interrupted"), st.just({}), segments),
+    st.tuples(st.just("voided"), st.just({}), segments),
+    st.tuples(st.just("copy"), st.just({}), segments),
+    st.tuples(
+        st.just("session"),
+        st.fixed_dictionaries(
+            {
+                "session_id": st.sampled_from(["work", "other"]),
+                "timestamp": st.integers(0, 200_000).map(at),
+                "session_name": st.sampled_from(["a", None]),
+                "parent_session_id": st.sampled_from(["work", None]),
+            }
+        ),
+        segments,
+    ),
+    st.tuples(st.just("odd"), st.sampled_from([*ODD.values()]), segments),
+)
+
+
+def write_events(log_dir: Path, written: list[Any]) -> None:
+    """Write a log in which each operation has an id and begins and ends at most once."""
+    line = encoded(operation(500_000))
+    for number, (kind, what, name) in enumerate(written):
+        if kind == "odd":
+            line = what.replace(b"%016x" % 3, b"%016x" % number)
+        elif kind in ("operation", "begun"):
+            line = encoded(operation(number, **what))
+        elif kind == "interrupted":
+            line = encoded(begin(number, pid=1000 + number))
+        elif kind == "voided":
+            line = encoded(begin(number), {"type": "void", "operation_id": f"{number:016x}"})
+        elif kind == "session":
+            line = encoded({key: each for key, each in entered(**what).items() if each})
+        if kind == "begun":
+            shared = {key: what[key] for key in ("timestamp", "session_id") if key in what}
+            write(log_dir, begin(number, **shared), name=segment(DAYS[0]))
+        write(log_dir, line, name=name)
+
+
+@settings(max_examples=30)
+@given(st.lists(events, max_size=12))
+def test_any_log_answers_alike_before_between_and_after(written: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        log_dir = Path(place)
+        write_events(log_dir, written)
+        log = UsageLog(log_dir)
+        before = answers(log, thorough=False)
+        paths = sorted(log_dir.glob("journal/*"))
+        with open_by_writers(*paths[1::2]):
+            log.compact()
+        assert answers(log, thorough=False) == before
+        log.compact()
+        assert list(log_dir.glob("journal/*")) == []
+        assert answers(log, thorough=False) == before
+
+
+def test_readers_see_the_same_while_segments_are_compacted(tmp_path: Path) -> None:
+    for number in range(1, 13):
+        write(
+            tmp_path,
+            *(operation(number * 100 + each, session_id=f"s{each % 7}") for each in range(50)),
+            name=segment(number=number),
+        )
+    log = UsageLog(tmp_path)
+    before, done = quick_answers(log), threading.Event()
+    failed: list[object] = []
+
+    def compact() -> None:
+        try:
+            for path in sorted((tmp_path / "journal").iterdir()):
+                others = [each for each in (tmp_path / "journal").iterdir() if each != path]
+                with open_by_writers(*others):
+                    log.compact()
+        except Exception as error:
+            failed.append(error)
+        finally:
+            done.set()
+
+    worker = threading.Thread(target=compact)
+    worker.start()
+    rounds = 0
+    while not done.is_set():
+        assert quick_answers(UsageLog(tmp_path)) == before
+        rounds += 1
+    worker.join()
+    assert (failed, list((tmp_path / "journal").iterdir())) == ([], [])
+    assert rounds > 1
+    assert quick_answers(log) == before
+
+
+def quick_answers(log: UsageLog) -> tuple[object, ...]:
+    sums = "select count(*), count(distinct operation_id), sum(tokens) from operations"
+    return log.operations(), log.sessions(), log.stats("s3"), log.sql(sums).fetchall()
+
+
+def test_a_segment_that_comes_back_counts_once(tmp_path: Path) -> None:
+    path = write(tmp_path, operation(1), operation(2))
+    copy = path.read_bytes()
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    log.compact()
+    path.write_bytes(copy)  # as after a kill before it was removed, or out of a backup
+    assert answers(log) == before
+    log.compact()
+    assert not path.exists()
+    assert answers(log) == before
+
+
+def test_what_was_appended_to_a_compacted_segment_counts_too(tmp_path: Path) -> None:
+    path = write(tmp_path, operation(1))
+    copy = path.read_bytes()
+    log = UsageLog(tmp_path)
+    log.compact()
+    path.write_bytes(copy + encoded(operation(2)))
+    before = answers(log)
+    assert [each.tokens for each in log.operations()] == [10, 10]
+    log.compact()
+    assert answers(log) == before
+    assert not path.exists()
+
+
+def test_a_new_segment_of_an_old_name_counts(tmp_path: Path) -> None:
+    write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    log.compact()
+    write(tmp_path, operation(2), operation(3))
+    assert len(log.operations()) == 3
+    before = answers(log)
+    log.compact()
+    assert answers(log) == before
+
+
+def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -> None:
+    write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    log.compact()
+    before = answers(log)
+    (first,) = parquet(tmp_path)
+    orphan = first.with_name(f"{0:016x}.parquet")
+    shutil.copy(first, orphan)
+    assert answers(log) == before
+    write(tmp_path, operation(5), name=segment(DAYS[0]))
+    log.compact()
+    assert (orphan.exists(), first.exists()) == (False, True)
+
+
+def test_a_file_that_somebody_deleted_is_missed_alone(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), operation(90_000))
+    log = UsageLog(tmp_path)
+    log.compact()
+    parquet(tmp_path)[0].unlink()
+    assert len(log.operations()) == 1
+    assert log.sql("select count(*) from operations").fetchall() == [(1,)]
+
+
+def test_the_archive_is_this_users_alone(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), ODD["torn"], entered("work"))
+    UsageLog(tmp_path).compact()
+    for path in (tmp_path / "archive").rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_log_in_two_places_counts_once(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    write(here, operation(1), operation(2))
+    before = answers(UsageLog(here))
+    shutil.copytree(here, there)
+    UsageLog(there).compact()
+    assert answers(UsageLog(here, there)) == before
+    UsageLog(here).compact()
+    shutil.copytree(there / "archive", here / "archive", dirs_exist_ok=True)
+    assert answers(UsageLog(here, there)) == before
+
+
+@pytest.mark.parametrize("name", ["a[b]c", "sch\u00f6n*", "it's", "?{x}"])
+def test_any_directory_name_will_do(tmp_path: Path, name: str) -> None:
+    log_dir = tmp_path / name
+    write(log_dir, operation(1))
+    log = UsageLog(log_dir)
+    before = answers(log)
+    assert log.compact().segments == 1
+    assert answers(log) == before
+
+
+def test_one_process_at_a_time_changes_an_archive(tmp_path: Path) -> None:
+    write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    lock = tmp_path / "archive/archive.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    with open_by_writers(lock), pytest.raises(ArchiveError, match="another process"):
+        log.compact()
+    assert log.compact().segments == 1
+
+
+DAMAGED: dict[str, tuple[bytes, type[Exception]]] = {
+    "no JSON": (b"{", ArchiveError),
+    "of another shape": (b'{"parts": 5}', ArchiveError),
+    "of a newer format": (b'{"v": 99}', FormatError),
+}
+
+
+@pytest.mark.parametrize(("text", "error"), DAMAGED.values(), ids=DAMAGED)
+def test_a_manifest_that_cannot_be_read_is_named(
+    tmp_path: Path, text: bytes, error: type[Exception]
+) -> None:
+    write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    log.compact()
+    manifest = tmp_path / "archive/manifest.json"
+    manifest.write_bytes(text)
+    asked: list[Callable[[], object]] = [log.operations, log.sessions, log.compact]
+    write(tmp_path, operation(2))
+    for each in asked:
+        with pytest.raises(error, match="manifest"):
+            each()
