@@ -6,7 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instrument._guard import belongs_to_program
+from instrument._hostnames import plain_host
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
 __all__ = ["Settings", "as_path", "configure", "disabled_by_environment", "settings"]
@@ -69,8 +70,9 @@ def configure(
     - `redact`: a callable `(field, value) -> value or None` that sees `error_message` and each
       metadata value before they are recorded.
     - `propagate_threads`: whether threads, pools and processes carry the session of whoever
-      starts them or gives them work; on. What that patches is restored when it is switched off.
-    - `propagate_to`: the hosts to which HTTP clients carry the session, as patterns:
+      starts them or gives them work, and processes these settings, but for those that they were
+      told themselves; on. What that patches is restored when it is switched off.
+    - `propagate_to`: the hosts to which HTTP and gRPC clients carry the session, as patterns:
       `["*.internal", "localhost"]`; by default loopback and private addresses.
     - `max_bytes`: the log size beyond which one warning is given; 2 GiB.
     - `prices`: what models cost that no price list has, in US dollars per million tokens:
@@ -95,8 +97,7 @@ def configure(
     }
     checked = _checked(given)
     _given.update(checked)
-    if "log_dir" in checked:
-        _told_here()
+    _note_told_here(checked)
     _put(None)
 
 
@@ -119,63 +120,49 @@ def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
     `log_dir` holds until then, whatever `configure` says meanwhile.
     """
     checked = _checked(changes)
-    before, given = settings(), dict(_given)
+    before, given, told_in = settings(), dict(_given), dict(_told_in)
     _given.update(checked)
     _places.append(log_dir)
-    told_in = _told_here()
+    _note_told_here(["log_dir", *checked])
     _put(None)
     try:
         yield
     finally:
-        _told_here(told_in)
         if log_dir in _places:  # not in a fork that was given work for another log
             _places.remove(log_dir)
-        _given.clear()
-        _given.update(given)
+        for now, earlier in ((_given, given), (_told_in, told_in)):
+            now.clear()
+            now.update(earlier)
         _put(before)
 
 
-def given_log_dir() -> str | None:
-    """Return the directory that the program asked for, `None` if it leaves that to others."""
-    found = _places[-1] if _places else _given.get("log_dir", _handed_on)
-    return None if found is None else str(found)
+def told() -> dict[str, Any]:
+    """Return what was asked for: by the program, or where this process got its work from."""
+    return {**_given, "log_dir": _places[-1]} if _places else dict(_given)
 
 
-def hand_on(log_dir: str | None) -> None:
-    """Go on in the directory of the process that gave this one work, unless told otherwise here.
+def hand_on(asked: Mapping[str, Any], *, at_start: bool = False) -> None:
+    """Go on with what was asked for where this process got its work from, but for what it was told.
 
-    What a fork inherits, this process was not told. At its first work it has others follow the
-    settings, too, for nobody may have asked for them yet.
+    What a fork inherits, this process was not told. `at_start` it was told nothing but by its main
+    module, which told the parent the same before: of that, only where the log is counts more here.
     """
-    global _handed_on, _at_work_in
     pid = os.getpid()
-    if log_dir == given_log_dir() or _told_in == pid:
-        if _at_work_in == pid:
-            return
-    else:
-        _given.pop("log_dir", None)
+    here = {name for name, told_in in _told_in.items() if told_in == pid}
+    if at_start:
+        here -= asked.keys() - {"log_dir"}
+    if "log_dir" not in here:
         _places.clear()
-        _handed_on = None if log_dir is None else Path(log_dir)
-    _at_work_in = pid
+    for name in _given.keys() - here:
+        del _given[name]
+    for name in _told_in.keys() - here:
+        del _told_in[name]
+    _given.update({name: value for name, value in asked.items() if name not in here})
     _put(None)
 
 
-def given_beside_log_dir() -> dict[str, Any]:
-    """Return what else the program asked for."""
-    return {name: value for name, value in _given.items() if name != "log_dir"}
-
-
-def take_over(given: Mapping[str, Any]) -> None:
-    """Ask for what the process that started this one asked for, unless told otherwise here."""
-    _given.update({**given, **_given})
-    _put(None)
-
-
-def _told_here(pid: int | None = None) -> int:
-    """Note that this process itself was told where the log is; return what was noted before."""
-    global _told_in
-    before, _told_in = _told_in, os.getpid() if pid is None else pid
-    return before
+def _note_told_here(names: Iterable[str]) -> None:
+    _told_in.update(dict.fromkeys(names, os.getpid()))
 
 
 def propagates_threads() -> bool:
@@ -210,7 +197,7 @@ def _put(found: Settings | None) -> None:
 
 def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
     variables, complaints = _variables(environment)
-    log_dir, fallback = _log_dir(given.get("log_dir") or _handed_on or variables.get("log_dir"))
+    log_dir, fallback = _log_dir(given.get("log_dir") or variables.get("log_dir"))
     return Settings(
         complaints=complaints,
         log_dir=log_dir,
@@ -334,20 +321,15 @@ def _host_patterns(name: str, value: Any) -> tuple[str, ...]:
             raise ConfigurationTypeError(name, pattern, accepted)
         if not pattern or (set(pattern) & set(":/ @") and not _is_address(pattern)):
             raise ConfigurationError(name, pattern, f"{accepted}, without scheme, port or path")
+        if not plain_host(pattern).isascii():
+            cure = f"{accepted}, or the form in ASCII (xn--...), as without the package idna"
+            raise ConfigurationError(name, pattern, cure)
     return tuple(map(plain_host, patterns))
 
 
-def plain_host(name: str) -> str:
-    """Return the one form of a host's name that is compared."""
-    name = name.lower().rstrip(".")
-    if not name.isascii():
-        with suppress(UnicodeError):
-            return name.encode("idna").decode("ascii")
-    return name
-
-
 def _is_address(pattern: str) -> bool:
-    return ":" in pattern and set(pattern.lower()) <= set("0123456789abcdef:.*")
+    bare = pattern[1:-1] if pattern[:1] + pattern[-1:] == "[]" else pattern
+    return ":" in bare and set(bare.lower()) <= set("0123456789abcdef:.*")
 
 
 def _bytes(name: str, value: Any) -> int:
@@ -414,6 +396,5 @@ _LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None
 _places: list[Path] = []
-_handed_on: Path | None = None
-_told_in = _at_work_in = 0
+_told_in: dict[str, int] = {}  # the process in which each setting was asked for
 _listeners: list[Callable[[], None]] = []

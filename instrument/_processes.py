@@ -1,103 +1,152 @@
-"""What another process is given, so that it goes on in the session and writes to the same log."""
+"""What another process is given by whoever starts it: session, operation, trace and settings."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
 from instrument import _config, context
-from instrument.context import Scope, SessionIdentity, run_in
+from instrument.context import Scope, SessionIdentity, lineage, run_in
 
-__all__ = ["Carried", "carrying", "handed_to_child"]
+__all__ = ["Portable", "at_start", "carrying", "handed_to_child", "portable", "scope_of"]
 
-Identity = tuple[str, str | None, str | None, str | None]
+Portable = tuple[str, str | None, str | None, str, str | None]
+"""A scope that pickles: the session's id, name and parent, the trace and the parent operation."""
 
 
-class Carried:
-    """A scope that pickles: the session's identity, the parent operation's id and the log."""
+def portable(scope: Scope) -> Portable:
+    """Return what takes `scope`, as `elsewhere` gives it, to another process."""
+    session = scope.session
+    parent_id, trace_id = lineage(session, scope.parent, scope.parent_id)
+    return session.id, session.name, session.parent_id, trace_id, parent_id
 
-    def __init__(self, scope: Scope) -> None:
-        session = scope.session
-        self.identity: Identity = (session.id, session.name, session.parent_id, session.trace_id)
-        self.parent_id = scope.parent_id
-        self.log_dir = _config.given_log_dir()
 
-    def scope(self) -> Scope:
-        """Return the same in the process where it was unpickled."""
-        _config.hand_on(self.log_dir)
-        return Scope(SessionIdentity(*self.identity), parent_id=self.parent_id)
+def scope_of(found: Portable) -> Scope:
+    """Return the same scope in the process where it arrived."""
+    session_id, name, around_id, trace_id, parent_id = found
+    return Scope(SessionIdentity(session_id, name, around_id, trace_id), parent_id=parent_id)
 
 
 class Carrying:
-    """A callable that runs inside of what was current where it was made, in whatever process."""
+    """A callable that runs where it was made in all but the process: there, inside of `scope`.
 
-    def __init__(self, fn: Callable[..., Any], carried: Carried) -> None:
+    `settings` are those of the program when the work was handed over, packed.
+    """
+
+    def __init__(self, fn: Callable[..., Any], scope: Portable | None, settings: bytes) -> None:
         update_wrapper(self, fn)
         self._fn = fn
-        self._carried = carried
+        self._scope = scope
+        self._settings = settings
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return run_in(self._carried.scope(), self._fn, *args, **kwargs)
+        _follow(self._settings)
+        if self._scope is None:
+            return self._fn(*args, **kwargs)
+        return run_in(scope_of(self._scope), self._fn, *args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return Carrying, (self._fn, self._carried)
+        return Carrying, (self._fn, self._scope, self._settings)
 
 
 class HandedToChild:
     """Makes scope and settings current where it is unpickled: at the start of a child process."""
 
-    def __init__(self, carried: Carried | None, log_dir: str | None) -> None:
-        self._given = carried, log_dir
+    def __init__(self, scope: Portable | None, settings: bytes) -> None:
+        self._given = scope, settings, tuple(_at_start.items())
 
     def __reduce__(self) -> Any:
-        settings = _config.given_beside_log_dir()
-        redact = settings.pop("redact", None)
-        return _enter, (*self._given, settings, None if redact is None else _pickled(redact))
+        return _begin_child, self._given
 
 
-def carrying(fn: Callable[..., Any], scope: Scope) -> Carrying:
-    """Return `fn` bound to `scope`; it pickles if `fn` does."""
-    return Carrying(fn, Carried(scope))
+def carrying(fn: Callable[..., Any], scope: Scope | None) -> Callable[..., Any]:
+    """Return `fn` bound to `scope` and the settings in force, if there are any; pickles if it does.
+
+    What was told once is told for ever: a pool's worker may have settings that are no longer.
+    """
+    settings = _packed_settings()
+    if scope is None and not settings:
+        return fn
+    return Carrying(fn, None if scope is None else portable(scope), settings)
 
 
 def handed_to_child(scope: Scope | None) -> HandedToChild | None:
     """Return what a child process that is not forked unpickles at its start, if anything."""
-    log_dir = _config.given_log_dir()
-    if scope is None and log_dir is None and not _config.given_beside_log_dir():
+    settings = _packed_settings()
+    if scope is None and not settings and not _at_start:
         return None
-    return HandedToChild(None if scope is None else Carried(scope), log_dir)
+    return HandedToChild(None if scope is None else portable(scope), settings)
+
+
+def at_start(do: Callable[[Any], None], argument: Any) -> None:
+    """Have children that are not forked call `do` with `argument` first; both have to pickle."""
+    _at_start[do] = argument
 
 
 def withheld(field: str, value: Any) -> None:
     """Stand in for a `redact` that does not cross to another process: nothing is shown."""
 
 
-def _pickled(redact: Any) -> bytes:
-    import pickle  # loaded, for this is being pickled
+def _packed_settings() -> bytes:
+    global _packed
+    if _packed is None:
+        _packed = _pack(_config.told())
+    return _packed
+
+
+def _pack(told: dict[str, Any]) -> bytes:
+    import pickle  # loaded, for this goes to another process
 
     try:
-        return pickle.dumps(redact)
+        redact = pickle.dumps(told.get("redact"))
     except Exception:  # whatever its own pickling raises
-        return pickle.dumps(withheld)
+        redact = pickle.dumps(withheld)
+    return pickle.dumps({**told, "redact": redact})
 
 
-def _unpickled(redact: bytes) -> Any:
+def _unpack(settings: bytes) -> dict[str, Any]:
     import pickle  # loaded, as above
 
+    told: dict[str, Any] = pickle.loads(settings) if settings else {"redact": pickle.dumps(None)}
     try:
-        return pickle.loads(redact)
+        redact = pickle.loads(told.pop("redact"))
     except Exception:  # it stands in a module that is another one here
-        return withheld
+        redact = withheld
+    return told if redact is None else {**told, "redact": redact}
 
 
-def _enter(
-    carried: Carried | None, log_dir: str | None, settings: dict[str, Any], redact: bytes | None
+def _follow(settings: bytes, *, at_start: bool = False) -> None:
+    """Go on with these settings, if they are not those of the work before.
+
+    At a process's first work others follow them, too, for nobody may have asked for any yet.
+    """
+    global _followed
+    this = os.getpid(), settings
+    if _followed != this:
+        _config.hand_on(_unpack(settings), at_start=at_start)
+        _followed = this
+
+
+def _begin_child(
+    scope: Portable | None, settings: bytes, first: tuple[tuple[Callable[[Any], None], Any], ...]
 ) -> None:
-    if redact is not None:
-        settings["redact"] = _unpickled(redact)
-    if settings:
-        _config.take_over(settings)
-    _config.hand_on(log_dir)
-    if carried is not None:
-        context.scope.set(carried.scope())
+    _follow(settings, at_start=True)
+    for do, argument in first:
+        do(argument)
+    if scope is not None:
+        context.enter_session(scope_of(scope))
+
+
+def _told() -> None:
+    global _packed
+    _packed = None
+
+
+_packed: bytes | None = b""
+"""The settings as workers are told them: nothing as long as nobody asked for any."""
+
+_followed: tuple[int, bytes] | None = None
+_at_start: dict[Callable[[Any], None], Any] = {}
+_config.on_change(_told)

@@ -2,30 +2,42 @@
 
 By how much its clock is behind is not known, but the least that it must be is. By so much the
 operation is moved, and what it called in the same clock along with it; what its process recorded
-elsewhere stays where it is, and timestamps are never changed.
+elsewhere stays where it is, and timestamps are never changed. A clock is ahead where what was
+called back by way of it, in the clock that it was called from, began earlier. Of what merely
+began after its caller's end nothing can be said: a queue does the same.
+
+One process has one clock; pids of two hosts may be the same, and hosts are not on record.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from instrument.operation import Operation
+from msgspec.structs import replace
 
-__all__ = ["Placed", "in_call_order", "placed"]
+from instrument.operation import Operation, SessionStats
+
+__all__ = ["Placed", "in_call_order", "on_one_axis", "placed"]
+
+_FARTHEST = 100
+"""So many callers in other clocks are looked at for one in the same."""
 
 
 class Placed(NamedTuple):
     """An operation on the time axis of those that called it.
 
     `start` is in seconds since the epoch; `early_seconds` says by how much the timestamp is before
-    the caller's, and is 0 where it is not.
+    the caller's, and is 0 where it is not; `ahead_seconds` by how much it must be too late.
     """
 
     operation: Operation
     start: float
     depth: int = 0
     early_seconds: float = 0.0
+    ahead_seconds: float = 0.0
 
     @property
     def shift(self) -> float:
@@ -43,39 +55,108 @@ def in_call_order(operations: Sequence[Operation]) -> list[Operation]:
     return list(operations)
 
 
+def on_one_axis(stats: SessionStats, operations: Sequence[Operation]) -> SessionStats:
+    """Return the stats of `operations` with their times as those that called see them."""
+    known = {one.operation_id: one for one in operations if one.operation_id is not None}
+    callers = ((one, known.get(one.parent_id or "")) for one in known.values())
+    if all(above is None or above.timestamp <= one.timestamp for one, above in callers):
+        return stats
+    places = [each for each in placed(operations) if each.operation.outcome != "running"]
+    if not places:
+        return stats
+    first = min(each.start for each in places)
+    last = max(each.start + each.operation.duration_seconds for each in places)
+    return replace(
+        stats,
+        elapsed_seconds=last - first,
+        first_at=datetime.fromtimestamp(first, UTC),
+        last_at=datetime.fromtimestamp(last, UTC),
+    )
+
+
 def placed(operations: Iterable[Operation]) -> list[Placed]:
     """Place every operation, and sort by their starts there; callers before what they called."""
     listed = sorted(operations, key=lambda one: (one.timestamp, one.operation_id or ""))
     by_id = {one.operation_id: one for one in listed if one.operation_id is not None}
+    tree = Tree(by_id)
+    for one in listed:
+        tree.look_up(one)
     found: dict[int, Placed] = {}
     for one in listed:
-        _place(one, by_id, found)
+        _place(one, tree, found)
     return sorted(found.values(), key=_order)
 
 
-def _place(one: Operation, by_id: Mapping[str, Operation], found: dict[int, Placed]) -> None:
+class Tree:
+    """Who called whom, and what that says of their clocks.
+
+    `homes` has the nearest caller in the same clock, and `back` the first that was called back to
+    a clock by way of an operation in another.
+    """
+
+    def __init__(self, by_id: Mapping[str, Operation]) -> None:
+        self._by_id = by_id
+        self.homes: dict[int, Operation] = {}
+        self.back: dict[int, Operation] = {}
+
+    def caller(self, one: Operation) -> Operation | None:
+        return self._by_id.get(one.parent_id or "")
+
+    def look_up(self, one: Operation) -> None:
+        between: list[Operation] = []
+        above = self.caller(one)
+        while above is not None and above.pid != one.pid and len(between) < _FARTHEST:
+            between.append(above)
+            above = self.caller(above)
+        if above is None or above.pid != one.pid:
+            return
+        self.homes[id(one)] = above
+        for each in between:
+            first = self.back.setdefault(id(each), one)
+            if one.timestamp < first.timestamp:
+                self.back[id(each)] = one
+
+
+def _place(one: Operation, tree: Tree, found: dict[int, Placed]) -> None:
     """Place an operation, after those above it; the first of a circle is as if it had no caller."""
     waiting: dict[int, Operation] = {}
     above: Operation | None = one
     while above is not None and id(above) not in found and id(above) not in waiting:
         waiting[id(above)] = above
-        above = by_id.get(above.parent_id or "")
+        above = tree.caller(above)
     if above is not None and id(above) in waiting:
-        found[id(above)] = _below(None, above)
+        found[id(above)] = Placed(above, above.timestamp.timestamp())
         del waiting[id(above)]
     for each in reversed(waiting.values()):
-        found[id(each)] = _below(found.get(id(by_id.get(each.parent_id or ""))), each)
+        found[id(each)] = _below(each, tree, found)
 
 
-def _below(parent: Placed | None, one: Operation) -> Placed:
+def _below(one: Operation, tree: Tree, found: Mapping[int, Placed]) -> Placed:
+    parent = found.get(id(tree.caller(one)))
     start = one.timestamp.timestamp()
     if parent is None:
         return Placed(one, start)
-    early = (parent.operation.timestamp - one.timestamp).total_seconds()
+    home = found.get(id(tree.homes.get(id(one))))
+    if home is not None:
+        start += home.shift
+        early = parent.start - start
+    else:
+        early = (parent.operation.timestamp - one.timestamp).total_seconds()
+        if early <= 0 and start < parent.start:
+            start += parent.shift
     if early > 0:
         return Placed(one, parent.start, parent.depth + 1, early)
-    shares_clock = one.pid == parent.operation.pid or start < parent.start
-    return Placed(one, start + parent.shift if shares_clock else start, parent.depth + 1)
+    latest = max(_latest(one, tree, found), parent.start)
+    return Placed(one, min(start, latest), parent.depth + 1, 0.0, max(start - latest, 0.0))
+
+
+def _latest(one: Operation, tree: Tree, found: Mapping[int, Placed]) -> float:
+    """Return when the operation has begun at the latest, for it called somebody back then."""
+    back = tree.back.get(id(one))
+    home = None if back is None else found.get(id(tree.homes.get(id(back))))
+    if back is None or home is None:
+        return math.inf
+    return back.timestamp.timestamp() + home.shift
 
 
 def _order(each: Placed) -> tuple[float, int, str]:

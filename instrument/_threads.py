@@ -31,9 +31,9 @@ Replace = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Patch(NamedTuple):
-    """One method that is replaced."""
+    """One method, or function of a module, that is replaced."""
 
-    owner: type
+    owner: type | ModuleType
     name: str
     original: Callable[..., Any]
     replacement: Callable[..., Any]
@@ -68,7 +68,7 @@ def _take_back() -> None:
 
 
 def _put(owner: Any, name: str, replace: Replace) -> None:
-    original = owner.__dict__.get(name) if isinstance(owner, type) else None
+    original = owner.__dict__.get(name) if isinstance(owner, (type, ModuleType)) else None
     if original is None or not callable(original):
         return
     patch = _dug_up(owner, name, original)
@@ -79,7 +79,7 @@ def _put(owner: Any, name: str, replace: Replace) -> None:
     _patches.append(patch)
 
 
-def _dug_up(owner: type, name: str, found: Any) -> Patch | None:
+def _dug_up(owner: type | ModuleType, name: str, found: Any) -> Patch | None:
     """Return the patch that was left below somebody else's wrapper, if it is still there."""
     below = [found]
     while (inner := getattr(below[-1], "__wrapped__", None)) is not None and len(below) < 100:
@@ -137,7 +137,10 @@ def _context_with(carried: Scope | None) -> Context:
     """Return the context that a thread would get by itself (Python 3.14), with `carried` in it."""
     inherits = getattr(sys.flags, "thread_inherit_context", False)
     made = copy_context() if inherits else Context()
-    made.run(context.scope.set, carried)
+    if carried is None:
+        made.run(context.stay_outside)
+    else:
+        made.run(context.enter_session, carried)
     return made
 
 
@@ -145,7 +148,7 @@ def _beginning_thread(begin: Callable[..., None]) -> Callable[..., None]:
     def beginning(self: threading.Thread) -> None:
         carried = self.__dict__.pop(_CARRIED, None)
         if carried is not None:
-            context.scope.set(carried)
+            context.enter_session(carried)
         return begin(self)
 
     return beginning
@@ -182,8 +185,7 @@ def _is_of_interpreters(executor: Any) -> bool:
 
 def _submitting_to_processes(submit: Callable[..., Any]) -> Callable[..., Any]:
     def submitting(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        carried = _here()
-        return submit(self, fn if carried is None else carrying(fn, carried), *args, **kwargs)
+        return submit(self, carrying(fn, _here()) if _patches else fn, *args, **kwargs)
 
     return submitting
 
@@ -200,18 +202,19 @@ def _giving_to_pool(first_callback: int, give: Callable[..., Any]) -> Callable[.
     """Replace a method that takes `func`, and callbacks after `first_callback` more arguments."""
 
     def giving(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        carried = _here()
-        if carried is None or not callable(func):
+        if not _patches or not callable(func):
             return give(self, func, *args, **kwargs)
         from multiprocessing.pool import ThreadPool  # loaded, for this is a pool
 
-        def bound(fn: Any) -> Any:
-            return partial(run_in, carried, fn) if callable(fn) else fn
+        carried = _here()
 
-        in_thread = isinstance(self, ThreadPool)
+        def bound(fn: Any) -> Any:
+            return partial(run_in, carried, fn) if carried is not None and callable(fn) else fn
+
+        work = bound(func) if isinstance(self, ThreadPool) else carrying(func, carried)
         given = args[:first_callback] + tuple(map(bound, args[first_callback:]))
         named = {name: bound(each) if name in _CALLBACKS else each for name, each in kwargs.items()}
-        return give(self, bound(func) if in_thread else carrying(func, carried), *given, **named)
+        return give(self, work, *given, **named)
 
     return giving
 
@@ -220,20 +223,27 @@ def _starting_process(start: Callable[..., None]) -> Callable[..., None]:
     def starting(self: Any) -> None:
         if not _patches:
             return start(self)
-        before = context.scope.get()
-        is_of_a_pool = _is_of_a_pool(self)
-        try:
-            if is_of_a_pool:
-                context.scope.set(None)  # a forked worker would keep it
-            handed = handed_to_child(_here())
-            if handed is not None:
-                self.__dict__[_CARRIED] = handed
-            return start(self)
-        finally:
-            context.scope.set(before)
-            self.__dict__.pop(_CARRIED, None)
+        if _is_of_a_pool(self):
+            # a fork would keep the session
+            return copy_context().run(_outside, _starting_child, start, self)
+        return _starting_child(start, self)
 
     return starting
+
+
+def _outside(fn: Callable[..., None], *args: Any) -> None:
+    context.stay_outside()
+    fn(*args)
+
+
+def _starting_child(start: Callable[..., None], process: Any) -> None:
+    handed = handed_to_child(_here())
+    if handed is not None:
+        process.__dict__[_CARRIED] = handed
+    try:
+        return start(process)
+    finally:
+        process.__dict__.pop(_CARRIED, None)
 
 
 def _patch_futures(module: ModuleType) -> None:
@@ -253,6 +263,20 @@ def _patch_pool(module: ModuleType) -> None:
         _put(_of(module, "Pool"), name, partial(_giving_to_pool, first_callback))
 
 
+def _serving_all_to_come(serve: Callable[..., None]) -> Callable[..., None]:
+    def serving(*args: Any) -> None:
+        copy_context().run(_outside, serve, *args)
+
+    return serving
+
+
+def _patch_grpc(module: ModuleType) -> None:
+    # the threads of a channel, which copy the context of the call that happens to be the first
+    for name in ("_run_channel_spin_thread", "_spawn_poll_connectivity"):
+        _put(module, name, _serving_all_to_come)
+    _put(_of(module, "_MultiThreadedRendezvous"), "add_done_callback", _adding_callback)
+
+
 def _patch_process(module: ModuleType) -> None:
     _put(_of(module, "BaseProcess"), "start", _starting_process)
 
@@ -269,6 +293,7 @@ _WHEN_LOADED: dict[str, Callable[[ModuleType], None]] = {
     "concurrent.futures._base": _patch_futures,
     "concurrent.futures.process": _patch_process_executor,
     "concurrent.futures.thread": _patch_thread_executor,
+    "grpc._channel": _patch_grpc,
     "joblib.externals.loky.process_executor": _patch_process_executor,
     "loky.process_executor": _patch_process_executor,
     "multiprocessing.pool": _patch_pool,

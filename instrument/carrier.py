@@ -14,8 +14,10 @@ __all__ = [
     "Carried",
     "from_environment",
     "from_headers",
+    "has_session",
     "inherited",
     "is_session_id",
+    "outer_trace",
     "to_environment",
     "to_headers",
     "trace_id_of",
@@ -85,6 +87,11 @@ def from_headers(traceparent: str | None, baggage: str | None) -> Carried | None
     return Carried(session_id) if trace is None else Carried(session_id, trace[0], trace[1])
 
 
+def has_session(baggage: str) -> bool:
+    """Tell whether there is a session in the baggage."""
+    return _SESSION_KEY in baggage and _session_in(baggage) is not None
+
+
 def with_session(baggage: str | None, session_id: str) -> str | None:
     """Return the baggage with the session as a member of it, all others byte for byte as they were.
 
@@ -103,26 +110,46 @@ def with_session(baggage: str | None, session_id: str) -> str | None:
     return joined if fits else None
 
 
-def to_environment(carried: Carried, log_dir: str) -> dict[str, str]:
+def to_environment(
+    carried: Carried, log_dir: str, around: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the variables with which a child process joins the session.
 
-    All of them, always, so that none that this process was given itself shows through.
+    All of them, always, so that none that this process was given itself shows through. What other
+    members the baggage in `around`, this process's environment, has is kept; so is whether its
+    trace, if it goes on, is sampled.
     """
+    given = around or {}
     headers = to_headers(carried)
+    traceparent, outer = headers["traceparent"], given.get("TRACEPARENT", "")
+    if _traceparent().fullmatch(outer) and outer[:35] == traceparent[:35]:
+        traceparent = traceparent[:-2] + outer[-2:]
+    baggage = given.get("BAGGAGE", "")
     return {
         "INSTRUMENT_SESSION_ID": carried.session_id,
         "INSTRUMENT_PARENT_ID": carried.parent_id or "",
         "INSTRUMENT_DIR": log_dir,
-        "TRACEPARENT": headers["traceparent"],
-        "BAGGAGE": headers["baggage"],
+        "TRACEPARENT": traceparent,
+        "BAGGAGE": with_session(baggage, carried.session_id) or baggage,
     }
+
+
+def outer_trace(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the span and the trace of who traces and started this process, if anybody does.
+
+    `TRACEPARENT` says it, where there is no session of ours.
+    """
+    traceparent = environment.get("TRACEPARENT")
+    if not traceparent or inherited(environment) is not None:
+        return None, None
+    return _trace_in(traceparent) or (None, None)
 
 
 def from_environment(environment: Mapping[str, str]) -> Carried | None:
     """Return what the parent process handed on, if anything.
 
     Raises `ValueError` where `INSTRUMENT_SESSION_ID` is no session id. A bare `TRACEPARENT` is
-    somebody else's, and ignored.
+    somebody else's (`outer_trace`).
     """
     session_id = environment.get("INSTRUMENT_SESSION_ID")
     if not session_id:

@@ -14,8 +14,11 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from instrument.carrier import trace_id_of
+
 __all__ = [
     "Beside",
+    "Entered",
     "Gate",
     "Scope",
     "SessionIdentity",
@@ -23,9 +26,13 @@ __all__ = [
     "enclosing",
     "enter_session",
     "leave",
+    "leave_entered",
     "leave_session",
+    "lineage",
     "run_in",
     "scope",
+    "stay_outside",
+    "still_open",
 ]
 
 T = TypeVar("T")
@@ -47,8 +54,8 @@ class Beside(Protocol):
     def began(self, operation: Any) -> None:
         """Have a `RunningOperation` that just began follow the trace."""
 
-    def trace_id(self) -> str | None:
-        """Return the id of the current trace."""
+    def lineage(self, parent_id: str | None) -> tuple[str, str] | None:
+        """Return the ids of parent and trace of what is called below `parent_id` in a span."""
 
     def traceparent(self) -> str | None:
         """Return the W3C header of the current span."""
@@ -61,6 +68,12 @@ class Beside(Protocol):
 
     def left(self, scope: Scope) -> None:
         """Take note that it is not any more."""
+
+    def gave_way(self, scope: Scope) -> None:
+        """Take note that nobody is in it any more, in contexts out of reach neither."""
+
+    def stay_outside(self) -> None:
+        """Take note that none is current from now on."""
 
     def resumed(self, inside: Scope | None) -> Any:
         """Take note that the sessions are current again in which a generator stood still."""
@@ -107,6 +120,20 @@ class Scope(Struct, eq=False, weakref=True):
         return Scope(self.session, None, self.parent, self.parent_id)
 
 
+class Entered(Scope, eq=False, weakref=True):
+    """A session that is entered until it is left; `token` is of the context in which that was."""
+
+    token: Any = None
+
+    def give_way(self, outer: Scope | None, outermost: Scope) -> None:
+        """Be as what is around this for whoever has it as what is current, out of reach."""
+        to = (outermost if outer is None else outer).elsewhere()
+        self.session, self.parent, self.parent_id = to.session, to.parent, to.parent_id
+        self.left, self.outer = True, outer
+        if beside is not None:
+            beside.gave_way(self)
+
+
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 beside: Beside | None = None
 
@@ -114,16 +141,29 @@ beside: Beside | None = None
 def run_in(carried: Scope, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Run `fn` inside of what was current where it was handed over."""
     before = scope.get()
+    # for those beside us each run is an entry of its own
+    inside = carried if beside is None else carried.elsewhere()
     try:
-        scope.set(carried)
+        enter_session(inside)
         return fn(*args, **kwargs)
     finally:
+        if beside is not None:
+            beside.left(inside)
         scope.set(before)
+
+
+def stay_outside() -> None:
+    """Have no session be current here for good, nor known as such to who traces beside us."""
+    scope.set(None)
+    if beside is not None:
+        beside.stay_outside()
 
 
 def enter_session(entry: Scope) -> None:
     """Make a session current here, and known to who traces beside us."""
-    scope.set(entry)
+    token = scope.set(entry)
+    if type(entry) is Entered:
+        entry.token = token
     if beside is not None:
         beside.entered(entry)
 
@@ -133,6 +173,25 @@ def leave_session(entry: Scope) -> None:
     if beside is not None:
         beside.left(entry)
     leave(entry)
+
+
+def leave_entered(entry: Entered) -> bool:
+    """Do the same in the context in which the session was entered; tell whether this is it."""
+    if beside is not None:
+        beside.left(entry)
+    current = scope.get()
+    try:
+        scope.reset(entry.token)
+    except (ValueError, RuntimeError, TypeError):  # of another context, or of none any more
+        leave(entry)
+        return False
+    if current is entry and (entry.outer is None or not entry.outer.left):
+        entry.outer = None  # as in `leave`
+    else:
+        scope.set(current)
+        leave(entry)
+    entry.token = None
+    return True
 
 
 def leave(this: Scope) -> None:
@@ -148,6 +207,23 @@ def leave(this: Scope) -> None:
         this.outer = None
     else:
         this.left = True
+
+
+def lineage(session: SessionIdentity, parent: Any, parent_id: str | None) -> tuple[str | None, str]:
+    """Return the ids of the parent operation and of the trace of what is called elsewhere.
+
+    `parent` is the running operation whose session this is, `None` outside of every one, and
+    `parent_id` that of one which runs in another process.
+    """
+    root = parent
+    while root is not None and root.parent is not None:
+        root = root.parent
+    above = parent_id if parent is None else parent.id
+    trace_id = session.trace_id if root is None else root.trace_id
+    found = None if beside is None else beside.lineage(above)
+    if found is not None:
+        return found
+    return above, trace_id or trace_id_of(session.id if root is None else root.id)
 
 
 def still_open(found: Scope | None) -> Scope | None:

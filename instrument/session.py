@@ -14,15 +14,20 @@ from instrument import carrier, context
 from instrument._clean import copied
 from instrument._clock import format_timestamp
 from instrument._guard import belongs_to_program
+from instrument._opentelemetry import session_beside
 from instrument.ambient import new_session_id
 from instrument.carrier import Carried
 from instrument.context import (
+    Entered,
     Gate,
     Scope,
     SessionIdentity,
     enclosing,
     enter_session,
+    leave_entered,
     leave_session,
+    lineage,
+    still_open,
 )
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
@@ -33,7 +38,7 @@ from instrument.wrappers import in_scope, like
 if TYPE_CHECKING:
     from instrument.log import UsageLog
 
-__all__ = ["Session", "carried_here", "current_session", "headers_of", "session"]
+__all__ = ["Session", "carried_here", "current_session", "headers_of", "leave_anywhere", "session"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -95,7 +100,7 @@ class Session(SessionIdentity):
     ) -> None:
         entry = enclosing(self._is_entry)
         if entry is not None:
-            leave_session(entry)
+            leave_anywhere(entry)
 
     async def __aenter__(self) -> Session:
         return self.__enter__()
@@ -133,7 +138,11 @@ class Session(SessionIdentity):
 
         `subprocess.run(..., env={**os.environ, **work.env()})`
         """
-        return carrier.to_environment(self._carried(), str(recorder().settings.log_dir))
+        log_dir = str(recorder().settings.log_dir)
+        variables = carrier.to_environment(self._carried(), log_dir, os.environ)
+        if context.beside is not None:
+            variables["TRACEPARENT"] = context.beside.traceparent() or variables["TRACEPARENT"]
+        return variables
 
     def _carried(self) -> Carried:
         """Return this session and the operation here that belongs to it."""
@@ -141,9 +150,10 @@ class Session(SessionIdentity):
         if found is not None:
             return _carried_at(found)
         inherited = carrier.inherited(os.environ)
-        is_inside = inherited is not None and inherited.session_id in (self.id, self.parent_id)
-        trace_id = self.trace_id or carrier.trace_id_of(self.id)
-        return Carried(self.id, inherited.parent_id if inherited and is_inside else None, trace_id)
+        parent_id, _ = carrier.outer_trace(os.environ)
+        if inherited is not None and inherited.session_id in (self.id, self.parent_id):
+            parent_id = inherited.parent_id
+        return Carried(self.id, *lineage(self, None, parent_id))
 
     def _is_entry(self, found: Scope) -> bool:
         return found.session is self and not isinstance(found, RunningOperation)
@@ -196,12 +206,29 @@ def current_session() -> Session:
     found = current().session
     if isinstance(found, Session):
         return found
-    return Session(found.id, found.name, found.parent_id, trace_id=found.trace_id)
+    trace_id = found.trace_id or carrier.outer_trace(os.environ)[1]
+    return Session(found.id, found.name, found.parent_id, trace_id=trace_id)
 
 
 def carried_here() -> Carried:
     """Return what takes the current session and operation to another process."""
     return _carried_at(current())
+
+
+def leave_anywhere(entry: Scope) -> None:
+    """Leave a session. Never raises.
+
+    Where another task entered it than the one that leaves it, it gives way to what is around it,
+    for that task would stay in it for good, and so do tasks that were started inside.
+    """
+    outer = entry.outer
+    if type(entry) is not Entered:
+        leave_session(entry)
+    elif not leave_entered(entry):
+        try:
+            entry.give_way(still_open(outer), recorder().peek())
+        except Exception as error:
+            swallow(error)
 
 
 def headers_of(carried: Carried) -> dict[str, str]:
@@ -214,16 +241,7 @@ def headers_of(carried: Carried) -> dict[str, str]:
 
 def _carried_at(found: Scope) -> Carried:
     parent = found if isinstance(found, RunningOperation) else found.parent
-    root = parent
-    while root is not None and root.parent is not None:
-        root = root.parent
-    session = found.session
-    trace_id = session.trace_id if root is None else root.trace_id
-    if context.beside is not None:
-        trace_id = context.beside.trace_id() or trace_id
-    if not trace_id:
-        trace_id = carrier.trace_id_of(session.id if root is None else root.id)
-    return Carried(session.id, found.parent_id if parent is None else parent.id, trace_id)
+    return Carried(found.session.id, *lineage(found.session, parent, found.parent_id))
 
 
 def _around() -> tuple[str | None, str | None]:
@@ -232,15 +250,19 @@ def _around() -> tuple[str | None, str | None]:
     if found is not None and found.session is not NO_SESSION:
         return found.session.id, found.session.trace_id
     inherited = carrier.inherited(os.environ)
-    return (None, None) if inherited is None else (inherited.session_id, inherited.trace_id)
+    if inherited is not None:
+        return inherited.session_id, inherited.trace_id
+    beside = session_beside()
+    return None if beside is None else beside.session.id, carrier.outer_trace(os.environ)[1]
 
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
     if outer is None:
         inherited = carrier.inherited(os.environ)
-        return Scope(entered, parent_id=None if inherited is None else inherited.parent_id)
+        parent_id, _ = carrier.outer_trace(os.environ)
+        return Entered(entered, parent_id=parent_id if inherited is None else inherited.parent_id)
     parent = outer if isinstance(outer, RunningOperation) else outer.parent
-    return Scope(entered, outer, parent, None if parent is not None else outer.parent_id)
+    return Entered(entered, outer, parent, None if parent is not None else outer.parent_id)
 
 
 def _write(entered: Session) -> None:

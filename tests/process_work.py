@@ -9,12 +9,22 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from instrument import configure, current_session, track
+from instrument import configure, current_session, inject, track
 
 
 def child(name: str, *more: Any) -> str:
     with track(name, service="s"):
         return current_session().id
+
+
+def trace() -> tuple[str, ...]:
+    """Return the ids of trace and parent that a service would be given."""
+    return tuple(inject()["traceparent"].split("-")[1:3])
+
+
+def trace_of_a_call() -> str:
+    with track("traced", service="s"):
+        return trace()[0]
 
 
 def in_thread(name: str) -> str:
@@ -45,6 +55,10 @@ def failing(name: str) -> None:
 
 def starred(field: str, value: Any) -> str:
     return "***"
+
+
+def withheld(field: str, value: Any) -> None:
+    """Show nothing."""
 
 
 def run(process: Any) -> None:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instrument import session
-from instrument.carrier import Carried, from_environment, is_session_id, to_environment
+from instrument.carrier import (
+    Carried,
+    from_environment,
+    is_session_id,
+    outer_trace,
+    to_environment,
+)
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~:-"
 HEX = "0123456789abcdef"
@@ -53,6 +59,29 @@ def test_no_variable_of_an_outer_process_shows_through() -> None:
     inner = from_environment(inherited | to_environment(Carried("inner"), "/log"))
     assert inner is not None
     assert (inner.session_id, inner.parent_id) == ("inner", None)
+
+
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-00"
+
+
+def test_baggage_of_others_stays_and_so_does_whether_a_trace_is_sampled() -> None:
+    around = {"BAGGAGE": "a=1,session.id=old", "TRACEPARENT": TRACEPARENT}
+    found = to_environment(Carried("work", "c" * 16, "a" * 32), "/log", around)
+    assert found["BAGGAGE"] == "a=1,session.id=work"
+    assert found["TRACEPARENT"] == f"00-{'a' * 32}-{'c' * 16}-00"
+    broken = to_environment(Carried("work"), "/log", {"BAGGAGE": "ö", "TRACEPARENT": TRACEPARENT})
+    assert broken["BAGGAGE"] == "ö"
+    assert broken["TRACEPARENT"].endswith("-01")
+
+
+def test_an_outer_trace_is_who_started_this_process_unless_that_was_one_of_ours() -> None:
+    assert outer_trace({"TRACEPARENT": TRACEPARENT}) == ("b" * 16, "a" * 32)
+    for environment in (
+        {},
+        {"TRACEPARENT": "00-a-b-01"},
+        {"TRACEPARENT": TRACEPARENT, "INSTRUMENT_SESSION_ID": "work"},
+    ):
+        assert outer_trace(environment) == (None, None)
 
 
 def test_headers_are_those_of_w3c() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from email.message import Message
@@ -374,6 +375,28 @@ def test_headers_of_bytes_stay_bytes() -> None:
     }
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_reused_headers_name_the_operation_of_the_moment(kind: str) -> None:
+    headers = KINDS[kind]([("X", "1")])
+    with session(id="first"), track("first", service="s"):
+        inject(headers)
+    with session(id="second"), track("second", service="s") as second:
+        inject(headers)
+        carried = found(headers)
+    assert carried is not None
+    assert carried[:2] == ("second", second.id)
+    names = sorted(name.lower() for name, _ in headers.items())
+    assert names == ["baggage", "traceparent", "x"]
+
+
+@pytest.mark.parametrize("baggage", ["a=1", "session.idx=1", "session.id=a b"])
+def test_a_traceparent_without_a_session_is_somebodys_who_traces_and_stays(baggage: str) -> None:
+    with session(id="work"):
+        headers = inject({"Traceparent": TRACEPARENT, "baggage": baggage})
+    assert headers["Traceparent"] == TRACEPARENT
+    assert "traceparent" not in headers
+
+
 LIMITS = [
     (179, "a=1", True),
     (180, "a=1", False),
@@ -584,6 +607,10 @@ PATTERNS = [
     (["10.1.*"], "10.1.2.3", "10.2.1.1 localhost"),
     (["fd00:*", "::1"], "fd00::1 [::1]", "fe80::1"),
     (["*.bücher.de"], "a.bücher.de a.xn--bcher-kva.de A.BÜCHER.de", "a.bucher.de"),
+    (["straße.de"], "straße.de STRAßE.de xn--strae-oqa.de", "strasse.de"),
+    (["xn--strae-oqa.de"], "straße.de", "strasse.de"),
+    (["[::1]", "FD00:0::1"], "::1 [::1] 0:0:0:0:0:0:0:1 fd00::0:1", "::2 localhost"),
+    (["0:0:0:0:0:0:0:1"], "::1 [::1]", "::"),
     ([], "", "localhost 127.0.0.1"),
     (("a?.de" for _ in "1"), "ab.de", "a.de abc.de"),
 ]
@@ -598,10 +625,22 @@ def test_patterns_take_the_place_of_the_default(
         assert [host for host in untrusted.split() if is_trusted(host)] == []
 
 
-REFUSED = ["localhost", b"x", 5, [5], [b"x"], [""], ["http://x"], ["x:80"], ["a/b"], ["[::1]"]]
+REFUSED = ["localhost", b"x", 5, [5], [b"x"], [""], ["http://x"], ["x:80"], ["a/b"], ["[::1]:80"]]
 
 
-@pytest.mark.parametrize("value", [*REFUSED, ["10.0.0.0/8"], ["a b"], ["me@x"], [None]])
+@pytest.mark.parametrize("value", [*REFUSED, ["10.0.0.0/8"], ["a b"], ["me@x"], ["bü*.de"], [None]])
 def test_patterns_that_never_match_are_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="patterns of host names"):
         configure(propagate_to=value)
+
+
+def test_without_the_package_idna_only_names_in_ascii_are_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "idna", None)
+    with pytest.raises(ConfigurationError, match="the form in ASCII"):
+        configure(propagate_to=["straße.internal"])
+    with capture(propagate_to=["xn--strae-oqa.internal", "*.de"]):
+        assert is_trusted("xn--strae-oqa.internal")
+        assert is_trusted("bücher.de")
+        assert not is_trusted("straße.internal")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +254,96 @@ def test_sessions_left_out_of_order_leave_nothing_in_the_baggage(
         assert session_in_baggage() == "inner"
     inner.__exit__(None, None, None)
     assert session_in_baggage() is None
+
+
+def test_work_elsewhere_has_the_session_in_the_baggage_and_leaves_nothing_there(
+    capture_operations: CapturedOperations,
+) -> None:
+    seen: list[object] = []
+
+    def look(future: object = None) -> None:
+        seen.append(session_in_baggage())
+
+    with ThreadPoolExecutor(1) as pool, ThreadPool(1) as old_pool:
+        for number in ("first", "second"):
+            with session(id=number):
+                pool.submit(look).result()
+                old_pool.map(lambda _: look(), range(2), chunksize=1)
+                thread = threading.Thread(target=look)
+                thread.start()
+                thread.join()
+        pool.submit(look).result()
+        old_pool.apply(look)
+    assert seen == ["first"] * 4 + ["second"] * 4 + [None] * 2
+
+
+def look_at_both() -> tuple[str, object]:
+    from opentelemetry import baggage
+
+    return current_session().id, baggage.get_baggage("session.id")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_has_it_too_and_its_workers_keep_nothing(
+    capture_operations: CapturedOperations, tracer: Any, method: str
+) -> None:
+    start = multiprocessing.get_context(method)
+    with session(id="work"), tracer.start_as_current_span("span"):
+        pool = ProcessPoolExecutor(1, mp_context=start)
+        assert pool.submit(look_at_both).result() == ("work", "work")
+    with pool:
+        assert pool.submit(look_at_both).result() == (current_session().id, None)
+
+
+def test_a_session_inside_one_in_the_baggage_knows_its_parent(tmp_path: Path) -> None:
+    output, errors = run(
+        """
+        from opentelemetry import baggage, context
+        context.attach(baggage.set_baggage("session.id", "ext-1"))
+        print(session("child").parent_id)
+        with session("child") as child:
+            print(child.parent_id, baggage.get_baggage("session.id") == child.id)
+        """,
+        tmp_path,
+    )
+    assert (output, errors) == ("ext-1\next-1 True", "")
+
+
+@pytest.mark.parametrize("module", ["baggage", "trace"])
+def test_sessions_are_in_the_baggage_if_opentelemetry_is_loaded_inside_of_them(
+    tmp_path: Path, module: str
+) -> None:
+    output, errors = run(
+        f"""
+        with session(id="outer"):
+            with session(id="inner"), track("op", service="s"):
+                from opentelemetry import {module}, baggage
+                print(baggage.get_baggage("session.id"))
+            print(baggage.get_baggage("session.id"))
+        print(baggage.get_baggage("session.id"))
+        """,
+        tmp_path,
+    )
+    assert (output, errors) == ("inner\nouter\nNone", "")
+
+
+def test_a_current_span_is_nearer_than_the_trace_around_the_process(
+    capture_operations: CapturedOperations, tmp_path: Path
+) -> None:
+    output, errors = run(
+        """
+        from opentelemetry.sdk.trace import TracerProvider
+        with session("work") as work:
+            with TracerProvider().get_tracer("test").start_as_current_span("span") as span:
+                ask()
+                ids = span.get_span_context()
+                print(work.env()["TRACEPARENT"][3:-3] == f"{ids.trace_id:032x}-{ids.span_id:016x}")
+        print(UsageLog().operations()[0].parent_id == f"{ids.span_id:016x}")
+        """,
+        tmp_path,
+        env={"TRACEPARENT": f"00-{'a' * 32}-{'b' * 16}-01"},
+    )
+    assert (output, errors) == ("True\nTrue", "")
 
 
 class Hostile:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -82,6 +85,46 @@ def test_work_for_processes_belongs_to_whoever_gave_it(tmp_path: Path, method: s
     }
     assert not (tmp_path / "first").exists()
     assert not (tmp_path / "default").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trace_goes_through_processes(tmp_path: Path, method: str) -> None:
+    given = run(
+        """
+        from instrument import propagate
+        with session(id="work"), track("root", service="s"), track("parent", service="s"):
+            here = work.trace()
+            for give in (lambda fn: executor.submit(fn).result(), pool.apply):
+                assert give(work.trace) == give(propagate(work.trace)) == here
+                assert give(work.trace_of_a_call) == here[0]
+        """,
+        tmp_path,
+        method,
+    )
+    assert given == ("", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_trace_of_a_span_beside_us_goes_through_processes(tmp_path: Path, method: str) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    given = run(
+        """
+        from opentelemetry.sdk.trace import TracerProvider
+        tracer = TracerProvider().get_tracer("test")
+        with tracer.start_as_current_span("span") as span, session(id="work"):
+            ids = span.get_span_context()
+            executor.submit(work.child, "below the span").result()
+            with track("parent", service="s"):
+                executor.submit(work.child, "below the operation").result()
+        found = UsageLog(log_dir + "/log").operations()
+        assert {each.trace_id for each in found} == {f"{ids.trace_id:032x}"}
+        ours = {each.operation: each.parent_id for each in found}
+        assert ours["below the span"] == ours["parent"] == f"{ids.span_id:016x}"
+        """,
+        tmp_path,
+        method,
+    )
+    assert given == ("", "")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -233,3 +276,74 @@ def test_what_the_parent_does_not_want_recorded_its_children_do_not_record(
     assert {each.error_message for each in operations} <= shown
     assert len(operations) == 2 * bool(shown)
     assert shown or not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("within", ["session(id='work')", "contextlib.nullcontext()"])
+def test_workers_follow_the_settings_of_whoever_gives_them_work(
+    tmp_path: Path, method: str, within: str
+) -> None:
+    given = run(
+        f"""
+        import contextlib
+        def fail():
+            executor.submit(work.failing, "executor").result()
+            pool.apply(work.failing, ("pool",))
+        with {within}:
+            fail()
+            for settings in (
+                dict(error_messages=False),
+                dict(error_messages=True, redact=work.starred),
+                dict(redact=lambda field, value: "shown"),
+                dict(enabled=False),
+                dict(enabled=True, redact=work.starred),
+            ):
+                configure(**settings)
+                fail()
+        """,
+        tmp_path,
+        method,
+    )
+    assert given == ("", "")
+    shown = [each.error_message for each in UsageLog(tmp_path / "log").operations()]
+    assert shown == [
+        each for each in ("secret", None, "***", None, "***") for _ in ("executor", "pool")
+    ]
+
+
+def test_a_worker_that_is_told_itself_keeps_what_it_was_told(tmp_path: Path) -> None:
+    given = run(
+        """
+        with session(id="work"):
+            executor.submit(configure, redact=work.starred).result()
+            configure(redact=work.withheld, durability="fsync")
+            executor.submit(work.failing, "told").result()
+        """,
+        tmp_path,
+        "spawn",
+    )
+    assert given == ("", "")
+    assert [each.error_message for each in UsageLog(tmp_path / "log").operations()] == ["***"]
+
+
+MAIN = """
+import process_work as work, multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from instrument import configure, session
+configure(log_dir=sys.argv[1], error_messages=True)
+if __name__ == "__main__":
+    configure(error_messages=False)
+    executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    executor.submit(work.failing, "first").result()
+    configure(error_messages=True)
+    executor.submit(work.failing, "second").result()
+"""
+
+
+def test_what_a_main_module_asks_for_is_not_asked_again_in_its_workers(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(MAIN)
+    command = [sys.executable, str(program), str(tmp_path / "log")]
+    subprocess.run(command, check=True, env=os.environ | TESTS)
+    shown = {each.operation: each.error_message for each in UsageLog(tmp_path / "log").operations()}
+    assert shown == {"first": None, "second": "secret"}

@@ -112,9 +112,11 @@ def test_what_cannot_be_run_is_told_with_the_shells_exit_codes(
     assert "Traceback" not in done.stderr
 
 
-def test_a_signal_is_handed_on_to_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "WINCH"])
+def test_a_signal_is_handed_on_to_the_command(tmp_path: Path, name: str) -> None:
+    script = f"trap 'exit 42' {name}; echo go; while true; do sleep 0.05; done"
     running = subprocess.Popen(
-        [sys.executable, "-m", "instrument", "run", "-q", "--", "sh", "-c", "echo go; sleep 60"],
+        [sys.executable, "-m", "instrument", "run", "-q", "--", "sh", "-c", script],
         env={**os.environ, "INSTRUMENT_DIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
@@ -122,7 +124,92 @@ def test_a_signal_is_handed_on_to_the_command(tmp_path: Path) -> None:
     with running:
         assert running.stdout is not None
         assert running.stdout.readline() == "go\n"
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 128 + signal.SIGTERM
+        running.send_signal(getattr(signal, f"SIG{name}"))
+        assert running.wait(10) == 42
     (found,) = UsageLog(tmp_path).operations()
-    assert (found.outcome, found.error_message) == ("error", "exit code -15")
+    assert (found.outcome, found.error_message) == ("error", "exit code 42")
+
+
+AFTERWARDS = """
+import atexit, os, sys, threading, time
+from instrument import track
+
+def call(name, seconds=0):
+    time.sleep(seconds)
+    with track(name, service="s"):
+        print(name, file=sys.stderr, flush=True)
+
+atexit.register(call, "at exit")
+threading.Thread(target=call, args=("in a thread", 0.3)).start()
+if os.fork() == 0:
+    atexit.unregister(call)
+    sys.exit()
+os.wait()
+"""
+
+
+def test_what_a_program_does_at_its_end_is_in_the_session_and_summed_up(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(AFTERWARDS)
+    done = run(tmp_path, str(script))
+    *names, summary = done.stderr.splitlines()
+    assert names == ["in a thread", "at exit"]
+    (stats,) = UsageLog(tmp_path / "log").sessions()
+    assert stats.operation_count == 2
+    assert summary.startswith("instrument: 2 operations")
+
+
+IN_A_CHILD = """
+import multiprocessing, os
+from openai import OpenAI
+
+def call():
+    messages = [{"role": "user", "content": "hello"}]
+    OpenAI(max_retries=0).chat.completions.create(model="gpt-5.4", messages=messages)
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            pool.apply(call)
+"""
+
+
+def test_the_sdks_are_tracked_in_child_processes_of_every_kind(tmp_path: Path, url: str) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(IN_A_CHILD)
+    done = run(tmp_path, str(script), url=url)
+    assert done.returncode == 0
+    (stats,) = UsageLog(tmp_path / "log").sessions()
+    assert (stats.operation_count, stats.services) == (3, ("openai",))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("exit 0", 126, "cannot be executed: Exec format error"),
+        ("#!/no/such/interpreter", 127, "cannot be executed: its interpreter does not exist"),
+    ],
+)
+def test_an_executable_that_cannot_begin_is_told_with_the_shells_exit_codes(
+    tmp_path: Path, text: str, code: int, said: str
+) -> None:
+    command = tmp_path / "command"
+    command.write_text(text)
+    command.chmod(0o700)
+    done = run(tmp_path, "-q", str(command))
+    assert (done.returncode, said in done.stderr) == (code, True)
+    (found,) = UsageLog(tmp_path / "log").operations()
+    assert (found.operation, found.outcome) == ("command", "error")
+
+
+def test_baggage_and_trace_of_others_go_on_to_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAGGAGE", "userId=alice")
+    monkeypatch.setenv("TRACEPARENT", f"00-{'a' * 32}-{'b' * 16}-00")
+    done = run(tmp_path, "-q", "sh", "-c", "echo $BAGGAGE $TRACEPARENT")
+    (found,) = UsageLog(tmp_path / "log").operations()
+    baggage, traceparent = done.stdout.split()
+    assert baggage == f"userId=alice,session.id={found.session_id}"
+    assert traceparent == f"00-{'a' * 32}-{found.operation_id}-00"
+    assert (found.trace_id, found.parent_id) == ("a" * 32, "b" * 16)

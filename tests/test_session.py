@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from instrument import (
     ConfigurationError,
     current_operation,
     current_session,
+    extract,
     session,
     track,
     tracked,
@@ -297,6 +298,61 @@ def test_a_child_process_joins_the_session_and_the_operation(
     assert work.stats(children=False).operation_count == 2
     traces = [named(capture_operations, name).trace_id for name in ("child", "grandchild")]
     assert traces == [trace_id, trace_id]
+
+
+async def test_a_session_that_another_task_left_is_not_current_any_more(
+    capture_operations: CapturedOperations,
+) -> None:
+    async def leave(entered: Any) -> None:
+        entered.__exit__(None, None, None)
+        assert call() in ("outer", ambient)
+
+    ambient = current_session().id
+    arriving = extract({"baggage": "session.id=arrived"})
+    for around in (nullcontext(), session(id="outer"), track("around", service="s")):
+        with around:
+            before = current_session().id
+            for entered in (session(id="inner"), arriving):
+                entered.__enter__()
+                assert call() in ("inner", "arrived")
+                await asyncio.create_task(leave(entered))
+                assert call() == current_session().id == before
+                entered.__exit__(None, None, None)
+                assert call() == before
+        assert call() == ambient
+
+
+async def test_a_task_that_outlives_a_session_stays_in_it(
+    capture_operations: CapturedOperations,
+) -> None:
+    async def late() -> str:
+        await over.wait()
+        return call()
+
+    over = asyncio.Event()
+    with session(id="work"):
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+    over.set()
+    assert await task == "work"
+
+
+def test_an_outer_trace_goes_on_and_baggage_of_others_is_kept(
+    capture_operations: CapturedOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace_id, span_id = "a" * 32, "b" * 16
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace_id}-{span_id}-01")
+    monkeypatch.setenv("BAGGAGE", "userId=alice")
+    assert current_session().env()["TRACEPARENT"] == f"00-{trace_id}-{span_id}-01"
+    with session(id="work") as work:
+        assert work.env()["TRACEPARENT"] == f"00-{trace_id}-{span_id}-01"
+        assert work.env()["BAGGAGE"] == "userId=alice,session.id=work"
+        with track("parent", service="s") as op:
+            assert work.env()["TRACEPARENT"] == f"00-{trace_id}-{op.id}-01"
+            with session() as inner:
+                assert inner.headers()["traceparent"] == f"00-{trace_id}-{op.id}-01"
+    found = only(capture_operations)
+    assert (found.trace_id, found.parent_id) == (trace_id, span_id)
 
 
 def test_an_invalid_inherited_id_is_ignored_with_a_warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def skewed(log_dir: Path, behind: float) -> UsageLog:
     return UsageLog(log_dir / "a", log_dir / "b")
 
 
+def show(*arguments: Path | str) -> str:
+    """Run `instrument show` over directories."""
+    command = [sys.executable, "-m", "instrument", "show", "work"]
+    for each in arguments:
+        command += ["--dir", str(each)] if isinstance(each, Path) else [each]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def names(operations: list[Operation]) -> list[str]:
     return [each.operation for each in operations]
 
@@ -51,10 +60,7 @@ def test_clocks_that_agree_change_nothing(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_behind_is_said_once_with_its_least_difference(tmp_path: Path) -> None:
     skewed(tmp_path, behind=60)
-    directories = ["--dir", str(tmp_path / "a"), "--dir", str(tmp_path / "b")]
-    command = [sys.executable, "-m", "instrument", "show", "work", *directories]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    _, _, table = shown.partition("\n\n")
+    _, _, table = show(tmp_path / "a", tmp_path / "b").partition("\n\n")
     rows = [line.strip().split("  ")[0] for line in table.splitlines()[1:]]
     said = "its host's clock is at least 58.0 s behind its caller's"
     assert rows == ["gemini job", "gemini serve", said, "gemini model", "gemini after"]
@@ -84,6 +90,36 @@ def test_what_a_late_host_calls_on_one_that_is_right_stays_where_it_was(tmp_path
     first = found["job"].start
     seconds = {name: (each.start - first, each.early_seconds) for name, each in found.items()}
     assert seconds == {"job": (0, 0), "serve": (0, 50), "near": (1, 0), "model": (0.5, 0)}
+
+
+def test_what_a_clock_ahead_calls_back_bounds_it(tmp_path: Path) -> None:
+    log_dir = tmp_path / "log"
+    write(
+        log_dir,
+        operation(0, operation="job", pid=1, duration_seconds=10.0),
+        operation(1, operation="serve", pid=2, timestamp=at(62), parent_id=JOB),
+        operation(2, operation="model", pid=2, timestamp=at(63), parent_id=SERVE),
+        operation(3, operation="callback", pid=1, timestamp=at(5), parent_id=SERVE),
+    )
+    found = placed(UsageLog(log_dir).operations())
+    first = found[0].start
+    places = {each.operation.operation: (each.start - first, each.ahead_seconds) for each in found}
+    assert places == {"job": (0, 0), "serve": (5, 57), "callback": (5, 0), "model": (6, 0)}
+    assert {each.early_seconds for each in found} == {0}
+    shown = show(log_dir)
+    assert "10.0 s" in shown.splitlines()[2]
+    assert "its host's clock is at least 57.0 s ahead" in shown
+
+
+def test_the_heading_and_the_figures_of_a_session_are_on_the_axis_of_its_tree(
+    tmp_path: Path,
+) -> None:
+    skewed(tmp_path, behind=60)
+    directories = tmp_path / "a", tmp_path / "b"
+    stats = json.loads(show(*directories, "--json"))["session"]
+    assert (stats["elapsed_seconds"], stats["first_at"]) == (10.0, at(0))
+    heading, _, _ = show(*directories).partition("\n\n")
+    assert "10.0 s" in heading
 
 
 links = st.lists(

@@ -237,10 +237,13 @@ def bar(begin: float, end: float, cells: int, view: View) -> str:
 
 
 def _skew(node: Node, view: View) -> list[Text]:
-    """Say of an operation that began before its caller by how much its clock must be behind."""
-    if node.early_seconds <= 0:
+    """Say of an operation by how much its clock must be behind its caller's, or ahead."""
+    if node.early_seconds > 0:
+        said = f"its host's clock is at least {duration(node.early_seconds)} behind its caller's"
+    elif node.ahead_seconds > 0:
+        said = f"its host's clock is at least {duration(node.ahead_seconds)} ahead"
+    else:
         return []
-    said = f"its host's clock is at least {duration(node.early_seconds)} behind its caller's"
     return wrapped(said, "yellow", view, indent=len(_indent(node)) + 2)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -24,8 +25,10 @@ from instrument.tracked import track
 
 __all__ = ["command"]
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+# what tells of this process itself, or stops and continues everything that a terminal runs
+OURS = "KILL STOP CHLD ABRT BUS FPE ILL SEGV SYS TRAP PIPE CONT TSTP TTIN TTOU"
+TYPED = (signal.SIGINT, signal.SIGQUIT)
 
 
 class RunCommand(click.Command):
@@ -76,16 +79,21 @@ def command(
     if module is not None and not _exists(module):
         raise click.UsageError(f"no module named {module}")
     is_script = module is None and arguments[0].endswith(".py") and Path(arguments[0]).is_file()
-    with session(name or _named(module, arguments), id=session_id) as work:
-        if module is not None:
-            code = _run_python(module, ["-m", *arguments], as_module=True)
-        elif is_script:
-            code = _run_python(arguments[0], list(arguments), as_module=False)
-        else:
-            code = _run_command(work, arguments)
+    work = session(name or _named(module, arguments), id=session_id)
+    # never left: the program's threads and exit handlers, which come before ours, are inside
+    work.__enter__()
     if not quiet and not disabled_by_environment():
+        atexit.register(_sum_up, work, os.getpid())
+    if module is not None:
+        return _run_python(module, ["-m", *arguments], as_module=True)
+    if is_script:
+        return _run_python(arguments[0], list(arguments), as_module=False)
+    return _run_command(work, arguments)
+
+
+def _sum_up(work: Session, pid: int) -> None:
+    if os.getpid() == pid:  # no fork that ends as the program does
         click.echo(f"instrument: {work.stats()}; instrument show {work.id}", err=True)
-    return code
 
 
 def _exists(module: str) -> bool:
@@ -150,23 +158,54 @@ def _run_command(work: Session, arguments: Sequence[str]) -> int:
         click.echo(f"instrument: {arguments[0]}: {problem}", err=True)
         return NOT_EXECUTABLE if exists else NOT_FOUND
     with track(Path(found).name, service="process") as operation:
-        environment = {**os.environ, **work.env()}
-        child = subprocess.Popen(arguments, env=environment)
-        before = {number: signal.signal(number, _handing_on(child)) for number in FORWARDED}
         try:
-            code = child.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            code = Forwarding().run(arguments, {**os.environ, **work.env()})
+        except OSError as error:
+            operation.fail(str(error))
+            return _not_begun(arguments[0], error)
         if code:
             operation.fail(f"exit code {code}")
     return 128 - code if code < 0 else code
 
 
-def _handing_on(child: subprocess.Popen[bytes]) -> Any:
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        # a terminal sends an interrupt to the child too
-        if number != signal.SIGINT or not sys.stdin or not sys.stdin.isatty():
-            child.send_signal(number)
+def _not_begun(command: str, error: OSError) -> int:
+    """Say why a file that may be executed cannot be."""
+    is_missing = isinstance(error, FileNotFoundError)
+    problem = "its interpreter does not exist" if is_missing else error.strerror
+    click.echo(f"instrument: {command}: cannot be executed: {problem}", err=True)
+    return NOT_FOUND if is_missing else NOT_EXECUTABLE
 
-    return hand_on
+
+class Forwarding:
+    """Hands signals on to another program; those that come before it has begun, when it has."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run the program to its end and return its exit code; raises what `Popen` does."""
+        before = {number: signal.signal(number, self._hand_on) for number in _forwarded()}
+        try:
+            self._child = subprocess.Popen(arguments, env=environment)
+            while self._early:
+                self._hand_on(self._early.pop(0))
+            return self._child.wait()
+        finally:
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+
+    def _hand_on(self, number: int, frame: FrameType | None = None) -> None:
+        if self._child is None:
+            self._early.append(number)
+        # what is typed at a terminal goes to the child too
+        elif number not in TYPED or not sys.stdin or not sys.stdin.isatty():
+            self._child.send_signal(number)
+
+
+def _forwarded() -> list[int]:
+    """Return the signals to hand on; one that is ignored stays so, in the child too (`nohup`)."""
+    ours = {getattr(signal, f"SIG{name}") for name in OURS.split()}
+    numbers = signal.valid_signals() - ours
+    return [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]

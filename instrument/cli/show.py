@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from instrument._skew import on_one_axis
 from instrument.cli import options
 from instrument.cli.query import resolved
 from instrument.cli.render import render_session
@@ -28,7 +29,8 @@ def command(
 
     SESSION is an id, its unique beginning, or @last (the default). Under --json the keys of
     "session" are those of SessionStats and the keys of each operation those of Operation;
-    null means not reported.
+    null means not reported. Where the clocks of hosts differ, the times of "session" are as those
+    hosts see them that called, and those of operations as they were recorded.
 
     \b
     Examples:
@@ -37,8 +39,9 @@ def command(
       instrument show --json | jq '.operations[] | select(.outcome == "error")'
     """
     report = log.report(resolved(log, session), **filters)
+    stats = on_one_axis(report.stats, report.operations)
     if output.as_json:
-        output.document({"session": report.stats, "operations": report.operations})
+        output.document({"session": stats, "operations": report.operations})
     else:
         view = replace(output.view, everything=everything)
-        output.lines(render_session(report.stats, report.operations, view))
+        output.lines(render_session(stats, report.operations, view))

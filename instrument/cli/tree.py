@@ -20,7 +20,7 @@ SHOWN_ANCESTORS = 4
 class Node(NamedTuple):
     """An operation at its depth; `parent` is the index of its caller's node.
 
-    `start` and `early_seconds` are those of `Placed`.
+    `start`, `early_seconds` and `ahead_seconds` are those of `Placed`.
     """
 
     operation: Operation
@@ -28,6 +28,7 @@ class Node(NamedTuple):
     parent: int | None
     start: float
     early_seconds: float = 0.0
+    ahead_seconds: float = 0.0
 
 
 class Gap(NamedTuple):
@@ -73,7 +74,8 @@ def _descend(
         seen.add(id(one))
         here = len(nodes)
         place = places[id(one)]
-        nodes.append(Node(one, depth, parent, place.start, place.early_seconds))
+        skew = place.early_seconds, place.ahead_seconds
+        nodes.append(Node(one, depth, parent, place.start, *skew))
         children = called.get(one.operation_id, ()) if one.operation_id is not None else ()
         waiting.extend((child, depth + 1, here) for child in reversed(children))
 

@@ -10,6 +10,7 @@ from types import MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from instrument._processes import at_start
 from instrument.clients.targets import SDKS, Target
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.recorder import swallow
@@ -59,7 +60,7 @@ def install(*names: str) -> tuple[str, ...]:
                     wrapt.when_imported(module)(partial(_patch, name))
                 else:
                     _patch_if_imported(name, module)
-        return tuple(_patches)
+        return _in_effect()
 
 
 def uninstall(*names: str) -> tuple[str, ...]:
@@ -70,7 +71,21 @@ def uninstall(*names: str) -> tuple[str, ...]:
                 # what somebody else has put there since stays, around ours
                 if vars(patch.owner).get(patch.name) is patch.ours:
                     setattr(patch.owner, patch.name, patch.before)
-        return tuple(_patches)
+        return _in_effect()
+
+
+def _in_effect() -> tuple[str, ...]:
+    names = tuple(_patches)
+    at_start(_install_in_child, names)
+    return names
+
+
+def _install_in_child(names: tuple[str, ...]) -> None:
+    try:
+        if names:
+            install(*names)
+    except Exception as error:  # the program's process starts without
+        swallow(error)
 
 
 def _checked(names: tuple[str, ...]) -> tuple[str, ...]:

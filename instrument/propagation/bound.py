@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from instrument import context
 from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from instrument.context import Scope, SessionIdentity, bind_to_context
+from instrument._processes import Portable, portable, scope_of
+from instrument.context import Scope, bind_to_context
 from instrument.errors import ConfigurationTypeError
 from instrument.wrappers import in_scope
 
@@ -58,11 +59,7 @@ class Bound(partial[Any]):
 
     def __reduce__(self) -> Any:
         around = self._around
-        if around is None:
-            return _rebound, (self._fn, None, None)
-        session = around.session
-        identity = (session.id, session.name, session.parent_id, session.trace_id)
-        return _rebound, (self._fn, identity, around.parent_id)
+        return _rebound, (self._fn, None if around is None else portable(around))
 
     def _enter(self, outer: Scope | None) -> Scope:
         around = self._around
@@ -70,12 +67,9 @@ class Bound(partial[Any]):
         return Scope(around.session, outer, around.parent, around.parent_id)
 
 
-def _rebound(
-    fn: Callable[..., Any], identity: tuple[Any, ...] | None, parent_id: str | None
-) -> Bound:
+def _rebound(fn: Callable[..., Any], around: Portable | None) -> Bound:
     bound = Bound(fn)
-    around = None if identity is None else Scope(SessionIdentity(*identity), parent_id=parent_id)
-    bound.bind(fn, around, None)
+    bound.bind(fn, None if around is None else scope_of(around), None)
     return bound
 
 

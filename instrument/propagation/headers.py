@@ -9,10 +9,10 @@ from typing import Any
 from instrument import carrier, context
 from instrument._guard import belongs_to_program
 from instrument.carrier import Carried
-from instrument.context import Scope, enclosing, enter_session, leave_session
+from instrument.context import Entered, Scope, enclosing, enter_session
 from instrument.errors import ConfigurationTypeError
 from instrument.recorder import Muted, recorder, swallow
-from instrument.session import Session, carried_here, headers_of
+from instrument.session import Session, carried_here, headers_of, leave_anywhere
 
 __all__ = ["extract", "inject"]
 
@@ -27,7 +27,8 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
 
     They are W3C `traceparent` and `baggage: session.id=...`. Other members of the baggage are kept
     as they are; baggage that breaks the limits of W3C with ours (8,192 bytes, 180 members) is left
-    alone. A `traceparent` that is there already is somebody's who traces, and stays.
+    alone. A `traceparent` beside a session is of an earlier `inject`, here or elsewhere, and is
+    replaced; one without a session is somebody's who traces, and stays.
 
     Raises `ConfigurationError` if nothing can be written into `headers`.
     """
@@ -43,14 +44,13 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
     there = found["baggage"]
     if there and not all(isinstance(value, (str, bytes)) for _, value in there):
         return headers
-    baggage = carrier.with_session(_joined(there), carried.session_id)
+    before = _joined(there)
+    baggage = carrier.with_session(before, carried.session_id)
     if baggage is not None:
-        name = there[-1][0] if there else "baggage"
-        _make_room(headers, there)
-        written: Any = baggage.encode("ascii") if isinstance(name, bytes) else baggage
-        headers[name] = written
-        if not found["traceparent"]:
-            headers["traceparent"] = headers_of(carried)["traceparent"]
+        _put(headers, "baggage", there, baggage)
+        traced = found["traceparent"]
+        if not traced or carrier.has_session(before):
+            _put(headers, "traceparent", traced, headers_of(carried)["traceparent"])
     return headers
 
 
@@ -62,12 +62,17 @@ def _has_none(headers: dict[str, str]) -> bool:
         return False
 
 
-def _make_room(headers: MutableMapping[Any, Any], found: list[tuple[Any, Any]]) -> None:
-    """Remove what one value takes the place of, where setting that would leave it there."""
-    if len(found) > 1 or (found and hasattr(headers, "replace_header")):
-        for name, _ in found:
-            if name in headers:
-                del headers[name]
+def _put(
+    headers: MutableMapping[Any, Any], name: str, there: list[tuple[Any, Any]], value: str
+) -> None:
+    """Write a header in the place of those that are there, under their name, text or bytes."""
+    written: Any = there[-1][0] if there else name
+    # where setting one value would leave the others there
+    if len(there) > 1 or (there and hasattr(headers, "replace_header")):
+        for found, _ in there:
+            if found in headers:
+                del headers[found]
+    headers[written] = value.encode("ascii") if isinstance(written, bytes) else value
 
 
 class extract:  # noqa: N801 - it is used like a function
@@ -99,7 +104,7 @@ class extract:  # noqa: N801 - it is used like a function
         except Exception as error:
             swallow(error)
         session = Session(carried.session_id, trace_id=carried.trace_id)
-        entry = Scope(session, outer, None, carried.parent_id)
+        entry = Entered(session, outer, None, carried.parent_id)
         self._entered.append(entry)
         enter_session(entry)
         return session
@@ -121,7 +126,7 @@ class extract:  # noqa: N801 - it is used like a function
                 entered.remove(entry)
         except (IndexError, ValueError):  # nothing was entered, or somebody else left it
             return
-        leave_session(entry)
+        leave_anywhere(entry)
 
     async def __aenter__(self) -> Session | None:
         return self.__enter__()

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from instrument._config import plain_host, settings
+from instrument._config import settings
+from instrument._hostnames import plain_host
 
 __all__ = ["is_trusted"]
 
@@ -39,7 +40,7 @@ def is_trusted(host: str | None) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_trusted(host: str, patterns: tuple[str, ...] | None) -> bool:
-    name = plain_host(host.removeprefix("[").removesuffix("]"))
+    name = plain_host(host)
     if patterns is not None:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
     if name == "localhost" or name.endswith(".localhost"):

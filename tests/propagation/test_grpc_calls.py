@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,8 +12,8 @@ from typing import Any
 import pytest
 from listening import in_loop
 
-from instrument import current_session, session, track
-from instrument.testing import CapturedOperations
+from instrument import ConfigurationError, current_session, session, track
+from instrument.testing import CapturedOperations, capture
 
 grpc: Any = pytest.importorskip("grpc")
 
@@ -158,7 +160,7 @@ def test_what_a_server_does_is_below_the_operation_that_called(
     capture_operations: CapturedOperations, target: str, kind: str
 ) -> None:
     with grpc.insecure_channel(target) as plain:
-        channel = grpc.intercept_channel(plain, SessionClientInterceptor())
+        channel = grpc.intercept_channel(plain, SessionClientInterceptor(target))
         with session(id="work"), track("ask", service="s"):
             assert set(ask(channel, kind)) == {b"work"}
         assert set(ask(channel, kind)) == {current_session().id.encode()}
@@ -169,7 +171,7 @@ def test_what_a_server_does_is_below_the_operation_that_called(
 async def test_the_same_for_an_asynchronous_client(
     capture_operations: CapturedOperations, target: str, kind: str
 ) -> None:
-    interceptors = async_client_interceptors()
+    interceptors = async_client_interceptors(target)
     async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
         with session(id="work"), track("ask", service="s"):
             assert set(await ask_async(channel, kind)) == {b"work"}
@@ -196,7 +198,7 @@ def test_metadata_of_the_program_is_kept(capture_operations: CapturedOperations)
     handlers = dict.fromkeys(KINDS, unary_unary)
     given = (("baggage", "a=1"), ("data-bin", b"\xff"), ("baggage", "b=2"), ("mine", "3"))
     with async_server(lambda: handlers) as target, grpc.insecure_channel(target) as plain:
-        channel = grpc.intercept_channel(plain, SessionClientInterceptor())
+        channel = grpc.intercept_channel(plain, SessionClientInterceptor(target))
         with session(id="work"):
             ask(channel, "unary_unary", given)
     found = [(key, value) for key, value in received if key in ("baggage", "data-bin", "mine")]
@@ -211,7 +213,73 @@ def test_an_exception_of_a_handler_is_the_servers(capture_operations: CapturedOp
 
     handlers = dict.fromkeys(KINDS, unary_unary)
     with async_server(lambda: handlers) as target, grpc.insecure_channel(target) as plain:
-        channel = grpc.intercept_channel(plain, SessionClientInterceptor())
+        channel = grpc.intercept_channel(plain, SessionClientInterceptor(target))
         with session(), pytest.raises(grpc.RpcError, match="theirs") as caught:
             ask(channel, "unary_unary")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+TARGETS = [
+    ("127.0.0.1:50051", True),
+    ("[::1]:50051", True),
+    ("unix:/tmp/socket", True),
+    ("dns:///localhost:50051", True),
+    ("dns://8.8.8.8/api.example.com:443", False),
+    ("dns:localhost", True),
+    ("ipv4:10.0.0.1:1,10.0.0.2:1", True),
+    ("ipv4:10.0.0.1:1,8.8.8.8:1", False),
+    ("ipv6:[::1]:1", True),
+    ("xds:///payments", False),
+    ("api.example.com:443", False),
+    ("[", False),
+]
+
+
+@pytest.mark.parametrize(("target", "trusted"), TARGETS)
+def test_the_session_goes_to_trusted_targets_alone(
+    capture_operations: CapturedOperations, target: str, trusted: bool
+) -> None:
+    def seen(**settings: Any) -> bool:
+        sent: list[Any] = []
+        details = grpc.aio.ClientCallDetails("/t/m", None, None, None, None)
+        interceptor = SessionClientInterceptor(target)
+        with capture(**settings), session():
+            interceptor.intercept_unary_unary(lambda found, _: sent.append(found), details, b"")
+        return bool(sent[0].metadata)
+
+    assert seen() is trusted
+    assert not seen(propagate_to=[])
+
+
+def test_a_target_that_is_none_is_told_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="that of the channel, as text"):
+        SessionClientInterceptor(5)  # type: ignore[arg-type]
+
+
+def test_callbacks_run_in_the_session_in_which_they_were_added(
+    capture_operations: CapturedOperations,
+) -> None:
+    seen: queue.Queue[str] = queue.Queue()
+    over = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        over.wait(20)
+        yield current_session().id.encode()
+
+    def called(future: Any) -> None:
+        seen.put(current_session().id)
+
+    with sync_server() as target, grpc.insecure_channel(target) as channel:
+        call = channel.unary_unary("/t/unary_unary")
+        with session(id="first"):
+            # its thread serves the calls to come until no call is open
+            open_call = channel.stream_unary("/t/stream_unary").future(requests())
+        with session(id="second"):
+            call.future(b"?").add_done_callback(called)
+            assert seen.get(timeout=20) == "second"
+        call.future(b"?").add_done_callback(called)
+        assert seen.get(timeout=20) == current_session().id
+        over.set()
+        open_call.result(20)
+    # the requests were made in the session of their call
+    assert [each.operation for each in capture_operations].count("first") == 1
