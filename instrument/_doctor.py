@@ -14,9 +14,11 @@ from msgspec import Struct
 from instrument._files import close, open_locked
 from instrument._gather import Reading, start_order
 from instrument._health import Dropped, ours
-from instrument._lines import end_of, record_of
+from instrument._lines import end_of, operation_of, record_of
 from instrument._premises import EXAMPLES, Finding, premises
 from instrument._scan import Line, Source, scan
+from instrument._snapshot import Snapshot
+from instrument._wanted import Wanted
 from instrument.errors import ArchiveError, FormatError
 from instrument.operation import Operation
 from instrument.run_lock import is_alive
@@ -57,6 +59,7 @@ def examined(
         told.readable(),
         told.interrupted(seen.interrupted),
         told.damaged(seen),
+        told.archive(seen.archived),
         told.dropped(seen.dropped),
         told.clock(seen.clock),
         told.locks(seen, fix=fix),
@@ -134,7 +137,14 @@ class Examination:
             self.clock.add(line)
             self._begun(line)
             advance(len(line.data) + 1)
-        self.interrupted = sorted(reading.interrupted(self.runs), key=start_order)
+        for line in reading.about_log():
+            self.dropped.add(line)
+        known = reading.interrupted(self.runs)
+        if reading.archive is not None:
+            found = reading.archive.lines(Wanted(outcome="interrupted"))
+            known += filter(None, (operation_of(line.data) for line in found))
+        self.interrupted = sorted(known, key=start_order)
+        self.archived = reading.snapshot
         self.skipped = reading.skipped
         self.written_at = {each.path: each.written_at for each in reading.sources}
 
@@ -207,6 +217,29 @@ class _Findings:
             else None,
             count=count,
             examples=examples,
+        )
+
+    def archive(self, found: Snapshot) -> Finding:
+        gone, damaged = (
+            found.gone,
+            [each for one in found.manifests.values() for each in one.damaged],
+        )
+        count = sum(each.part.operations for each in found.parts)
+        message = f"{_counted(count, 'operation')} in {_counted(len(found.parts), 'file')}"
+        cure = None
+        if gone:
+            message = f"{_counted(len(gone), 'file')} that the archive counts on deleted or moved"
+            cure = "put them back from a backup, under the same names"
+        elif damaged:
+            message += f"; damaged lines are kept as they were in {self._log_dir}/archive/damaged"
+        return self._finding(
+            "archive",
+            "problem" if gone else "ok",
+            message,
+            cure,
+            count=count,
+            gone=[str(each) for each in gone],
+            damaged=damaged,
         )
 
     def dropped(self, told: Dropped) -> Finding:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from instrument._begun import Begun, confirmed, interrupted, living, running
-from instrument._lines import operation_of, record_of
+from instrument._lines import decode_head, moment_of, operation_of, record_of
 from instrument._scan import Line, Skipped, Source, beginning, scan
 from instrument._snapshot import snapshot
 from instrument._stats import SessionFacts
@@ -55,6 +55,16 @@ class Reading:
         from instrument._archived import Archive  # duckdb takes longer to load than most queries
 
         return Archive(self.snapshot)
+
+    def about_log(self) -> Iterator[Line]:
+        """Yield the archived lines that are about the log itself, as what was dropped."""
+        for log_dir, manifest in self.snapshot.manifests.items():
+            for each in manifest.other:
+                data = bytes(each)
+                head = decode_head(data)
+                moment = moment_of(head.timestamp)
+                if moment is not None:
+                    yield Line(Source(log_dir, log_dir, ""), head, moment, data)
 
     @property
     def newest_sources(self) -> list[Source]:

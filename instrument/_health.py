@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from instrument._account import Account, accounts, internal_error_count
@@ -43,7 +44,7 @@ class Dropped:
 def health(reading: Reading, log_dirs: Iterable[Path]) -> Health:
     """Return how recording into these directories goes."""
     told = Dropped()
-    for line in scan(reading.sources, Skipped(), [b'"dropped"']):
+    for line in chain(reading.about_log(), scan(reading.sources, Skipped(), [b'"dropped"'])):
         told.add(line)
     known = ours(log_dirs)
     costs = sorted(cost / 1e9 for each in known for cost in each.costs_ns)

@@ -177,17 +177,26 @@ def salvage(line: bytes) -> tuple[list[bytes], bool]:
 
 def _records_in(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
     end = 0
-    for _, match in zip(range(_SALVAGE_TRIES), _STARTS.finditer(text), strict=False):
-        if match.start() < end:
+    for start in _starts_in(text):
+        if start < end:
             continue
         try:
-            record, stop = _lenient.raw_decode(text, match.start())
+            record, stop = _lenient.raw_decode(text, start)
             record = _encodable(record)
         except (ValueError, RecursionError):
             continue
         if _lenient_head(record).is_whole():
-            yield record, match.start(), stop
+            yield record, start, stop
             end = stop
+
+
+def _starts_in(text: str) -> list[int]:
+    """Return where a record may begin: at the first objects, and wherever one looks like ours."""
+    found: set[int] = set()
+    for pattern in (_STARTS, _OUR_STARTS):
+        matches = zip(range(_SALVAGE_TRIES), pattern.finditer(text), strict=False)
+        found |= {match.start() for _, match in matches}
+    return sorted(found)
 
 
 def _encodable(record: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +211,7 @@ def _encodable(record: dict[str, Any]) -> dict[str, Any]:
 _fromisoformat = datetime.fromisoformat
 _SALVAGE_TRIES = 32
 _STARTS = re.compile(r'\{\s*"')
+_OUR_STARTS = re.compile(r'\{"(?:timestamp|type)":"')
 _lenient = json.JSONDecoder(strict=False)
 _decode_head = msgspec.json.Decoder(Head).decode
 _decode_heads = msgspec.json.Decoder(Head).decode_lines

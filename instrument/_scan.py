@@ -17,6 +17,7 @@ from instrument._lines import Head, decode_head, decode_heads, moment_of, salvag
 
 __all__ = [
     "BLOCK_BYTES",
+    "SEGMENT_NAME",
     "Line",
     "Skipped",
     "SkippedLine",
@@ -36,7 +37,7 @@ LONGEST_NEEDLE = 1_000
 KEPT_SKIPPED_LINES = 100
 CLOCK_ERROR = timedelta(days=1)
 Search = Callable[[bytes, int], int]
-_SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
+SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 
 class Source(Struct, frozen=True):
@@ -174,7 +175,7 @@ def _names(directory: Path) -> list[Path]:
 
 
 def _age(path: Path) -> tuple[str, int, str]:
-    name = _SEGMENT_NAME.fullmatch(path.name)
+    name = SEGMENT_NAME.fullmatch(path.name)
     return (name.group(1), int(name.group(3)), path.name) if name else ("", 0, path.name)
 
 
@@ -188,7 +189,7 @@ def _admit(
             return
         raise
     if stat.S_ISREG(status.st_mode):
-        name = _SEGMENT_NAME.fullmatch(path.name)
+        name = SEGMENT_NAME.fullmatch(path.name)
         writer = name.group(2) if name else ""
         source = Source(path, log_dir, writer, _moment(status.st_mtime), may_vanish)
         found.setdefault((status.st_dev, status.st_ino), source)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instrument._scan import Source, sources_of
+from instrument._scan import SEGMENT_NAME, Source, sources_of
 from instrument.archive import (
     NOTHING,
     Manifest,
@@ -19,7 +21,7 @@ from instrument.archive import (
     read_manifest,
 )
 
-__all__ = ["Archived", "Snapshot", "snapshot"]
+__all__ = ["Archived", "Snapshot", "closed_segments", "snapshot"]
 
 
 class Archived(Struct, frozen=True):
@@ -69,6 +71,28 @@ def snapshot(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> Snapshot:
     sources = [each for each in left if each is not None]
     gone = [path for _, paths in found.values() for path in paths]
     return Snapshot(listed, sources, [*parts.values()], manifests, gone)
+
+
+def closed_segments(sources: Iterable[Source], *, all_segments: bool = False) -> list[Source]:
+    """Return the segments of the journal that are complete, in the order of their names.
+
+    With `all_segments` also those that their writers would go on with.
+    """
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    found = [
+        (each, name[1], name[2], int(name[3]))
+        for each in sources
+        if (name := SEGMENT_NAME.fullmatch(each.path.name)) and each.path.parent.name == "journal"
+    ]
+    latest: dict[tuple[str, str], int] = defaultdict(int)
+    for _, day, host, number in found:
+        latest[day, host] = max(latest[day, host], number)
+    closed = [
+        each
+        for each, day, host, number in found
+        if all_segments or day < today or number < latest[day, host]
+    ]
+    return sorted(closed, key=lambda each: each.path.name)
 
 
 def _present(log_dir: Path) -> tuple[Manifest, list[Path]]:

@@ -179,7 +179,9 @@ def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> st
     dates = {found for (found,) in connection.execute(query).fetchall()}
     nearby = (-1, 0, 1)
     days = {found + timedelta(days=off) for found in dates if _is_usual(found) for off in nearby}
-    connection.execute("create or replace table days (day date, begins timestamptz, ends timestamptz)")
+    connection.execute(
+        "create or replace table days (day date, begins timestamptz, ends timestamptz)"
+    )
     for day in days:
         bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
         connection.execute("insert into days values (?, ?, ?)", [day, *bounds])

@@ -10,9 +10,8 @@ import os
 import re
 import secrets
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from instrument._begun import Begun, interrupted, living
 from instrument._files import close, lock, make_private_directory, open_locked, open_regular
 from instrument._gather import Reading
 from instrument._scan import Line, Skipped, Source, needle, scan
+from instrument._snapshot import closed_segments
 from instrument._survey import Survey, survey
 from instrument.archive import (
     Manifest,
@@ -39,14 +39,11 @@ from instrument.errors import ArchiveError
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
-__all__ = ["Compaction", "changing", "closed_segments", "compact"]
+__all__ = ["Compaction", "changing", "compact"]
 
 BATCH_BYTES = 160 * 1024**2
-_SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 _OUR_FILE = re.compile(r"\.?[0-9a-f]{16}\b.*")
 _SCRATCH = "unfinished-"
-
-Progress = Callable[[int, int], None]
 
 
 class Compaction(Struct, frozen=True):
@@ -77,46 +74,24 @@ def compact(
     *,
     all_segments: bool = False,
     most_bytes: int | None = None,
-    progress: Progress = lambda done, total: None,
+    advance: Callable[[float], None] = lambda size: None,
 ) -> Compaction:
     """Move what is closed into the archive, at most about `most_bytes` of it.
 
-    `progress` hears how many bytes are done, and of how many. Raises `ArchiveError` if another
+    `advance` hears how many more bytes are done. Raises `ArchiveError` if another
     process is at it, or where the archive cannot be written; the log is whole in any case.
     """
     sources = Reading([log_dir]).snapshot.listed
     batches = list(_batches(closed_segments(sources, all_segments=all_segments), most_bytes))
     if not batches:
         return Compaction()
-    sizes = [sum(map(_size, batch)) for batch in batches]
     result = Compaction()
     with changing(log_dir):
-        for place, batch in enumerate(batches):
+        for batch in batches:
+            size = sum(map(_size, batch))
             result += _move(log_dir, pricing, batch)
-            progress(sum(sizes[: place + 1]), sum(sizes))
+            advance(size)
     return result
-
-
-def closed_segments(sources: Iterable[Source], *, all_segments: bool = False) -> list[Source]:
-    """Return the segments of the journal that are complete, in the order of their names.
-
-    With `all_segments` also those that their writers would go on with.
-    """
-    today = time.strftime("%Y-%m-%d", time.gmtime())
-    found = [
-        (each, name[1], name[2], int(name[3]))
-        for each in sources
-        if (name := _SEGMENT_NAME.fullmatch(each.path.name)) and each.path.parent.name == "journal"
-    ]
-    latest: dict[tuple[str, str], int] = defaultdict(int)
-    for _, day, host, number in found:
-        latest[day, host] = max(latest[day, host], number)
-    closed = [
-        each
-        for each, day, host, number in found
-        if all_segments or day < today or number < latest[day, host]
-    ]
-    return sorted(closed, key=lambda each: each.path.name)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ LOOK_EVERY_NS = 1_000_000_000
 SLOW_WRITE_NS = 1_000_000
 KEPT_FOR_NS = 30_000_000_000
 MOST_SLOW_IN_A_ROW = 3
+_VANISHES_AT_MOST = 8
 # what other writers may have added since, by far
 _TAIL_BYTES = 1024**2
 # other lines begin with their type
@@ -265,11 +266,17 @@ class Journal:
         return segment
 
     def _open_segment(self) -> OpenFile:
-        make_private_directory(self._directory)
+        for _ in range(_VANISHES_AT_MOST):
+            with suppress(FileNotFoundError):  # the directory went between the two
+                return self._open_in(self._directory)
+        return self._open_in(self._directory)
+
+    def _open_in(self, directory: Path) -> OpenFile:
+        make_private_directory(directory)
         day = self._today()
         number = self._latest(day)
         while True:
-            path = self._directory / f"{day}-{_host()}-{number:04d}.jsonl"
+            path = directory / f"{day}-{_host()}-{number:04d}.jsonl"
             segment = _open_shared(path)
             if segment is not None:
                 self._torn = not ends_whole(segment)

@@ -325,14 +325,14 @@ class UsageLog:
         self,
         *,
         all: bool = False,  # noqa: A002 - the name of the command's option
-        progress: Callable[[int, int], None] | None = None,
+        advance: Callable[[float], None] = lambda size: None,
     ) -> Compaction:
         """Move closed segments of the journal into the archive, about eleven times smaller.
 
         Closed are those of past days (UTC), and those that a later one of their day has followed;
         with `all` also those that a process may go on with. What a process has open stays, and
-        what an operation that still runs began in. Answers stay the same. `progress` hears how
-        many bytes are done, and of how many. Killing it at any moment loses nothing.
+        what an operation that still runs began in. Answers stay the same. `advance` hears how
+        many more bytes are done. Killing it at any moment loses nothing.
 
         Raises `ArchiveError` where another process is at it, or the archive cannot be written.
         """
@@ -340,7 +340,7 @@ class UsageLog:
 
         total, pricing = Compaction(), Pricing(settings().prices)
         for path in self.paths:
-            total += compact(path, pricing, all_segments=all, progress=progress or _unheard)
+            total += compact(path, pricing, all_segments=all, advance=advance)
         return total
 
     def prune(self, older_than: datetime | timedelta, *, keep_summary: bool = False) -> Pruned:
@@ -439,10 +439,6 @@ class UsageLog:
             self._skipped = reading.skipped
             return answer
         raise AssertionError
-
-
-def _unheard(done: int, total: int) -> None:
-    pass
 
 
 def _operations(

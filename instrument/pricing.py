@@ -1,14 +1,19 @@
 """What tokens cost by list price, when the call was made: the data of genai-prices, and your own.
 
 Rates are per token, in US dollars. A provider's own figure always comes first; what is not known
-has no price, which is not the same as free.
+has no price, which is not the same as free. A price is exact or absent: what `usage_details` in an
+operation's metadata names (other kinds of tokens, tools, a service tier) has a rate, or there is
+no price at all.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from functools import cache
+from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
@@ -16,7 +21,7 @@ from msgspec.structs import force_setattr
 
 from instrument.operation import Operation
 
-__all__ = ["Key", "Pricing", "Rates", "is_available"]
+__all__ = ["DETAILS", "KINDS", "SEARCHES", "Key", "KindRates", "Pricing", "Rates", "is_available"]
 
 Key = tuple[str | None, str, str]
 """The provider, the service and the model of an operation, which say what its rates are."""
@@ -35,8 +40,31 @@ _IDS = {
     "x_ai": "x-ai",
     "xai": "x-ai",
 }
-# who makes models: where nobody says who answered, they are asked in this order
-_MAKERS = ("openai", "anthropic", "google", "mistral", "cohere", "deepseek", "x-ai", "moonshotai")
+# whose models only they and clouds at their price serve: asked where nobody says who answered
+_MAKERS = ("openai", "anthropic", "google", "x-ai")
+_OPEN_WEIGHTS = ("gemma", "gpt-oss", "grok-1", "grok-2")
+KINDS = ("audio", "image", "video")
+"""The kinds of tokens beside text, of which a price list may know rates."""
+
+SEARCHES = {"web_searches": "web_searches_kcount", "storage_searches": "storage_searches_kcount"}
+"""What is paid by the piece, and the key of its price for a thousand."""
+
+DETAILS = (
+    "cache_write_1h_tokens",
+    "largest_input_tokens",
+    "responses",
+    "service_tier",
+    *SEARCHES,
+    *(f"{side}_{kind}_tokens" for kind in KINDS for side in ("input", "output")),
+    *(f"cache_{kind}_read_tokens" for kind in KINDS),
+)
+"""The names in `usage_details` that can be priced; with any other there is no price.
+
+`responses` is of how many responses an operation is the sum, of which the largest has
+`largest_input_tokens`.
+"""
+
+_CONDITIONS = ("processing", "service_tier", "speed")
 _PRICE_KEYS = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -49,11 +77,21 @@ _MILLION = 1e6
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
+class KindRates(Struct, frozen=True):
+    """US dollars for one token that is no text; `None`: as text costs."""
+
+    kind: str
+    input: float | None = None
+    cache_read: float | None = None
+    output: float | None = None
+
+
 class Rates(Struct, frozen=True):
     """US dollars for one token of each kind, and for the request; `None`: not known, or none.
 
     They hold from `since` on and before `until`, on each day from `from_time` to `to_time` if
-    those are given, and for more than `over` input tokens, up to `up_to`.
+    those are given, for more than `over` input tokens, up to `up_to`, and in the service tier
+    `tier` (`None`: the usual one). `searches` are those that are paid by the piece.
     """
 
     input: float | None = None
@@ -63,39 +101,63 @@ class Rates(Struct, frozen=True):
     cache_write_1h: float | None = None
     reasoning: float | None = None
     request: float | None = None
+    kinds: tuple[KindRates, ...] = ()
+    searches: dict[str, float] = {}
     since: datetime = _FOREVER[0]
     until: datetime = _FOREVER[1]
     from_time: time | None = None
     to_time: time | None = None
     over: int = -1
     up_to: int | None = None
+    tier: str | None = None
 
-    def holds(self, moment: datetime, input_tokens: int) -> bool:
-        """Tell whether these are the rates of a call at that moment with so many tokens."""
-        if not self.since <= moment < self.until:
+    def holds(self, moment: datetime, size: int, tier: Any, *, several: bool) -> bool:
+        """Tell whether these are the rates of an operation at that moment, with so many tokens.
+
+        What several responses come to says nothing of the size of each, unless the largest is in
+        the lowest tier.
+        """
+        if tier != self.tier or not self.since <= moment < self.until:
             return False
-        if input_tokens <= self.over or (self.up_to is not None and input_tokens > self.up_to):
+        if self.over >= 0 and (several or size <= self.over):
+            return False
+        if self.up_to is not None and size > self.up_to:
             return False
         return self.from_time is None or self._at(moment.time())
 
     def cost(self, one: Operation) -> float | None:
         """Return what an operation costs at these rates; `None` where a rate it needs is not known.
 
-        Where only the total is known, it is taken as input if the model has no output.
+        Where only the total is known, it is taken as input if the model has no output. A total
+        that is not the sum of its parts leaves open what was used.
         """
-        if one.input_tokens is None and one.output_tokens is None:
-            return _times(one.tokens, self.input) if self.output is None else None
+        new, output = one.input_tokens, one.output_tokens
+        if not _details(one).keys() <= _DETAILS:
+            return None
+        if new is None:
+            return _times(one.tokens, self.input) if output is self.output is None else None
         read, written = one.cache_read_tokens or 0, one.cache_write_tokens or 0
-        long_lived = min(written, _long_lived(one))
-        thought = one.reasoning_tokens or 0
+        output, thought = output or 0, one.reasoning_tokens or 0
+        if one.tokens not in (None, new + output):
+            return None
+        kinds = self._cost_of_kinds(one)
+        if kinds is None:
+            return None
+        cost, other_new, other_read, other_output = kinds
+        long_lived = min(written, _detail(one, "cache_write_1h_tokens"))
+        text = new - read - written - other_new, read - other_read, output - thought - other_output
+        if min(text) < 0:
+            return None
         return _sum(
-            _times((one.input_tokens or 0) - read - written, self.input),
-            _times(read, self.cache_read, self.input),
+            cost,
+            _times(text[0], self.input),
+            _times(text[1], self.cache_read, self.input),
             _times(written - long_lived, self.cache_write, self.input),
             _times(long_lived, self.cache_write_1h, self.cache_write, self.input),
-            _times((one.output_tokens or 0) - thought, self.output),
+            _times(text[2], self.output),
             _times(thought, self.reasoning, self.output),
-            self.request or 0.0,
+            (self.request or 0.0) * max(1, _detail(one, "responses")),
+            *(_times(_detail(one, name), self.searches.get(name)) for name in SEARCHES),
         )
 
     def saved(self, one: Operation) -> float:
@@ -103,13 +165,33 @@ class Rates(Struct, frozen=True):
         if self.input is None:
             return 0.0
         read, written = one.cache_read_tokens or 0, one.cache_write_tokens or 0
-        long_lived = min(written, _long_lived(one))
+        long_lived = min(written, _detail(one, "cache_write_1h_tokens"))
         paid = _sum(
             _times(read, self.cache_read, self.input),
             _times(written - long_lived, self.cache_write, self.input),
             _times(long_lived, self.cache_write_1h, self.cache_write, self.input),
         )
         return (read + written) * self.input - (paid or 0.0)
+
+    def _cost_of_kinds(self, one: Operation) -> tuple[float, int, int, int] | None:
+        """Return the cost of the tokens with rates of their own, and how many these are.
+
+        Input that was not cached, cached input and output. `None` where cached tokens may be of
+        such a kind, and nobody says how many.
+        """
+        cost, new, cached, said = 0.0, 0, 0, 0
+        for rates in self.kinds:
+            of_input = _detail(one, f"input_{rates.kind}_tokens") if rates.input else 0
+            of_output = _detail(one, f"output_{rates.kind}_tokens") if rates.output else 0
+            name = f"cache_{rates.kind}_read_tokens"
+            of_cached = min(of_input, _detail(one, name))
+            if of_input and one.cache_read_tokens and _details(one).get(name) is None:
+                return None
+            cached_rate = _first(rates.cache_read, self.cache_read, rates.input)
+            cost += (of_input - of_cached) * (rates.input or 0) + of_output * (rates.output or 0)
+            cost += of_cached * (cached_rate or 0)
+            new, cached, said = new + of_input - of_cached, cached + of_cached, said + of_output
+        return cost, new, cached, said
 
     def _at(self, hour: time) -> bool:
         begin, end = self.from_time or time.min, self.to_time or time.max
@@ -140,6 +222,12 @@ class Pricing:
     def replaces(self) -> bool:
         """Whether given costs are left aside."""
         return self.as_of is not None or self.model is not None
+
+    def version(self) -> str:
+        """Name the price list: by the versions of its data and of our rules, and your own rates."""
+        own = hashlib.blake2b(repr(sorted(self._own.items())).encode(), digest_size=8).hexdigest()
+        found = [_version_of("genai-prices"), _version_of("instrument-kit"), own]
+        return "/".join(found)
 
     def priced(self, one: Operation) -> tuple[float, str] | None:
         """Return the cost of an operation in US dollars and where it comes from, if it is known."""
@@ -173,11 +261,13 @@ class Pricing:
         return found
 
     def _rates(self, one: Operation) -> Rates | None:
-        if one.model is None and self.model is None:
+        if (one.model is None and self.model is None) or "impossible_usage" in one.metadata:
             return None
         found = self.rates_of((one.provider, one.service, one.model or ""))
-        moment, count = self.as_of or one.timestamp, one.input_tokens or one.tokens or 0
-        return next((rates for rates in found if rates.holds(moment, count)), None)
+        moment, size, several = self.as_of or one.timestamp, _size(one), _is_sum(one)
+        tier = _details(one).get("service_tier")
+        holding = (each for each in found if each.holds(moment, size, tier, several=several))
+        return next(holding, None)
 
     def _found(self, key: Key) -> tuple[Rates, ...]:
         provider, service, model = key
@@ -186,8 +276,8 @@ class Pricing:
             return (own,)
         if self.model is not None:
             provider, service, model = None, "", self.model
-        found = _model_prices(provider, service, model)
-        return () if found is None else tuple(_intervals(found))
+        found = _model_of(provider, service, model)
+        return () if found is None else tuple(_all_rates(found))
 
 
 def is_available() -> bool:
@@ -204,64 +294,102 @@ def _snapshot() -> Any:
     return get_snapshot()
 
 
-def _model_prices(provider: str | None, service: str, model: str) -> Any:
-    """Return the prices of a model: of who answered, else of the service's namesake or maker."""
+def _model_of(provider: str | None, service: str, model: str) -> Any:
+    """Return a model of the list: of who answered, else of the service's namesake or the maker.
+
+    What a model of open weights costs depends on who runs it.
+    """
     snapshot = _snapshot()
     if snapshot is None:
         return None
     known = {each.id for each in snapshot.providers}
     if provider is not None:
         candidates: tuple[str, ...] = (_IDS.get(provider, provider),)
+    elif model.rpartition("/")[2].startswith(_OPEN_WEIGHTS):
+        candidates = (_IDS.get(service.lower(), service.lower()),)
     else:
         candidates = (_IDS.get(service.lower(), service.lower()), *_MAKERS)
     for candidate in candidates:
         if candidate in known:
             try:
-                return snapshot.find_provider_model(model, None, candidate, None)[1].prices
+                return snapshot.find_provider_model(model, None, candidate, None)[1]
             except LookupError:
                 continue
     return None
 
 
-def _intervals(prices: Any) -> Iterator[Rates]:
-    """Yield rates that never hold together: later prices go before earlier ones."""
+def _all_rates(model: Any) -> Iterator[Rates]:
+    """Yield rates that never hold together: of the usual service, and of each other tier."""
+    usual = list(_intervals(model.prices))
+    for prices, when in usual:
+        yield from _tiers(prices, when)
+    for variant in getattr(model, "price_variants", None) or ():
+        ((condition, tier), *more) = variant.when.items()
+        if condition not in _CONDITIONS or more or tier == "default":
+            continue
+        start = _start(variant.constraint) or _FOREVER[0]
+        changed = {name: price for name, price in vars(variant.prices).items() if price is not None}
+        for prices, when in usual:
+            since = max(start, when.get("since", start))
+            if since < when.get("until", _FOREVER[1]):
+                both = SimpleNamespace(**{**vars(prices), **changed})
+                yield from _tiers(both, when | {"since": since, "tier": tier})
+
+
+def _intervals(prices: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield prices and when they hold, which is never together: later ones go before earlier."""
     conditional = prices if isinstance(prices, list) else []
     if not conditional:
-        yield from _tiers(prices, {})
+        yield prices, {}
         return
     dated = [each for each in conditional if _start(each.constraint) is not None]
     daily = [each for each in conditional if hasattr(each.constraint, "start_time")]
     plain = [each for each in conditional if each.constraint is None] or conditional[:1]
     for each in daily:
         times = {"from_time": _utc(each.constraint.start_time)}
-        yield from _tiers(each.prices, times | {"to_time": _utc(each.constraint.end_time)})
+        yield each.prices, times | {"to_time": _utc(each.constraint.end_time)}
     for each in daily:
         times = {"from_time": _utc(each.constraint.end_time)}
-        yield from _tiers(plain[-1].prices, times | {"to_time": _utc(each.constraint.start_time)})
+        yield plain[-1].prices, times | {"to_time": _utc(each.constraint.start_time)}
     if daily:
         return
     dated.sort(key=lambda each: _start(each.constraint) or _FOREVER[0])
     starts = [_start(each.constraint) or _FOREVER[0] for each in dated]
     ends = [*starts[1:], _FOREVER[1]]
-    if starts:
-        yield from _tiers(plain[-1].prices, {"until": starts[0]})
-    else:
-        yield from _tiers(plain[-1].prices, {})
+    yield plain[-1].prices, {"until": starts[0]} if starts else {}
     for each, since, until in zip(dated, starts, ends, strict=True):
-        yield from _tiers(each.prices, {"since": since, "until": until})
+        yield each.prices, {"since": since, "until": until}
 
 
 def _tiers(prices: Any, when: dict[str, Any]) -> Iterator[Rates]:
     given = {name: getattr(prices, key, None) for name, key in _PRICE_KEYS.items()}
+    kinds = {kind: _prices_of_kind(prices, kind) for kind in KINDS}
     bounds = {-1}
-    for price in given.values():
+    for price in (*given.values(), *(price for each in kinds.values() for price in each)):
         bounds.update(tier.start for tier in getattr(price, "tiers", ()))
-    requests = getattr(prices, "requests_kcount", None)
-    request = None if requests is None else float(_base(requests)) / 1000
+    request = _by_the_thousand(prices, "requests_kcount")
+    searches = {name: _by_the_thousand(prices, key) for name, key in SEARCHES.items()}
+    paid = {name: rate for name, rate in searches.items() if rate is not None}
     ordered = sorted(bounds)
     for over, up_to in zip(ordered, [*ordered[1:], None], strict=True):
         rates: dict[str, Any] = {name: _rate(price, over) for name, price in given.items()}
-        yield Rates(**rates, **when, request=request, over=over, up_to=up_to)
+        rates["kinds"] = tuple(
+            KindRates(kind, *(_rate(price, over) for price in several))
+            for kind, several in kinds.items()
+            if any(price is not None for price in several)
+        )
+        yield Rates(**rates, **when, request=request, searches=paid, over=over, up_to=up_to)
+
+
+def _prices_of_kind(prices: Any, kind: str) -> tuple[Any, Any, Any]:
+    names = (f"input_{kind}_mtok", f"cache_{kind}_read_mtok", f"output_{kind}_mtok")
+    of_input, of_cache, of_output = (getattr(prices, name, None) for name in names)
+    return of_input, of_cache, of_output
+
+
+def _by_the_thousand(prices: Any, key: str) -> float | None:
+    price = getattr(prices, key, None)
+    return None if price is None else float(_base(price)) / 1000
 
 
 def _base(price: Any) -> Any:
@@ -294,19 +422,51 @@ def _own_rates(rates: dict[str, float]) -> Rates:
     return Rates(**per_token)
 
 
-def _long_lived(one: Operation) -> int:
-    """Return how many tokens were written to an Anthropic cache that lives for an hour."""
-    count = one.metadata.get("cache_write_1h_tokens")
+def _details(one: Operation) -> dict[str, Any]:
+    """Return what an operation says of its usage beside the counts."""
+    found = one.metadata.get("usage_details")
+    return found if type(found) is dict else _NONE
+
+
+_NONE: dict[str, Any] = {}
+_DETAILS = frozenset(DETAILS)
+
+
+def _detail(one: Operation, name: str) -> int:
+    """Return a count in `usage_details`, 0 where it is not one."""
+    count = _details(one).get(name)
     return count if type(count) is int and count > 0 else 0
+
+
+def _size(one: Operation) -> int:
+    return _detail(one, "largest_input_tokens") or one.input_tokens or one.tokens or 0
+
+
+def _is_sum(one: Operation) -> bool:
+    """Tell whether this is, or may be, the sum of several responses."""
+    if _details(one).get("responses") is not None:
+        return _detail(one, "responses") > 1
+    return one.kind == "invoke_agent"
 
 
 def _times(count: int | None, *rates: float | None) -> float | None:
     if not count:
         return 0.0 if count == 0 else None
-    rate = next((rate for rate in rates if rate is not None), None)
+    rate = _first(*rates)
     return None if rate is None else count * rate
+
+
+def _first(*rates: float | None) -> float | None:
+    return next((rate for rate in rates if rate is not None), None)
 
 
 def _sum(*amounts: float | None) -> float | None:
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if len(known) == len(amounts) else None
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "none"

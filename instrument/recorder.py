@@ -7,6 +7,7 @@ we are busy is not ours, and goes on to the program (`_guard`).
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
@@ -320,16 +321,24 @@ def _encoded(line: Struct) -> bytes:
 
 
 def _activate() -> Recorder:
-    global _recorder, _prepared
+    global _prepared
     if not _prepared:
-        _prepared = True
-        # a fork before this left the processes with one series of ids
+        # A fork before this left the processes with one series of ids. Each of several threads
+        # that come here at once draws its own start, so that none goes on before that is done.
         reseed()
+        if not _preparing.acquire(blocking=False):
+            return _made()
         os.register_at_fork(after_in_child=_forget_in_child)
+        _prepared = True
         _collector.watch()
         _threads.follow_settings()
         _opentelemetry.watch()
         atexit.register(_release_at_exit)
+    return _made()
+
+
+def _made() -> Recorder:
+    global _recorder
     _recorder = made = Recorder(_config.settings())
     for complaint in made.settings.complaints:
         made.warn(complaint, f"{complaint}; the default is used")
@@ -381,4 +390,5 @@ _living: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _warned: set[str] = set()
 _recorder: Recorder | None = None
 _prepared = False
+_preparing = _thread.allocate_lock()
 _config.on_change(_retire)

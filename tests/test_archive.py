@@ -7,15 +7,16 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_questions import answers
+from log_questions import answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
 
 from instrument.errors import ArchiveError, FormatError
@@ -424,3 +425,62 @@ def test_a_manifest_that_cannot_be_read_is_named(
     for each in asked:
         with pytest.raises(error, match="manifest"):
             each()
+
+
+def test_prune_removes_old_days_and_their_sessions(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), entered("work"))
+    write(tmp_path, operation(90_000, session_id="later"), name=segment(DAYS[2]))
+    log = UsageLog(tmp_path)
+    done = log.prune(datetime(2026, 11, 21, tzinfo=UTC))
+    assert done.operations == 1
+    assert [each.session_id for each in log.operations()] == ["later"]
+    assert log.find_sessions() == ["later"]
+    assert [row.operation_count for row in log.summary(by="day")] == [1]
+    assert not (tmp_path / "archive/date=2026-11-20").exists()
+    assert log.prune(datetime(2026, 11, 21, tzinfo=UTC)) == type(done)()
+
+
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("Asia/Kolkata")], ids=str)
+def test_what_pruned_days_came_to_can_be_kept(tmp_path: Path, zone: tzinfo) -> None:
+    keys = {"model": "gpt-5", "input_tokens": 1000, "output_tokens": 10, "tokens": 1010}
+    write(tmp_path, operation(1, **keys), operation(2, success=False, error_type="E"))
+    write(tmp_path, operation(90_000, **keys), name=segment(DAYS[2]))
+    log = UsageLog(tmp_path)
+    questions = [("day",), ("service", "model"), ("month",), ()]
+    before = [plain(log.summary(by=by)) for by in questions]
+    assert log.prune(datetime(2026, 11, 21, tzinfo=UTC), keep_summary=True).operations == 2
+    assert len(log.operations()) == 1
+    for by, rows in zip(questions, before, strict=True):
+        again = plain(log.summary(by=by, zone=zone))
+        for row, row_again in zip(rows, again, strict=True):
+            assert row_again | percentiles(row) == row
+    # a compaction goes on with them
+    write(tmp_path, operation(90_001), name=segment(DAYS[2]))
+    log.compact()
+    assert [row.operation_count for row in log.summary(by="day")] == [2, 2]
+
+
+def percentiles(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("p50_seconds", "p95_seconds", "p99_seconds")}
+
+
+def test_what_was_dropped_is_known_after_compaction(tmp_path: Path) -> None:
+    told = {"type": "dropped", "timestamp": at(3), "count": 7, "reason": "disk full", "pid": 1}
+    write(tmp_path, operation(1), encoded(told))
+    log = UsageLog(tmp_path)
+    assert log.health().dropped_in_log_count == 7
+    log.compact()
+    assert (log.health().dropped_in_log_count, log.health().last_dropped_reason) == (7, "disk full")
+
+
+def test_the_doctor_names_files_that_are_gone(tmp_path: Path) -> None:
+    write(tmp_path, operation(1), begin(7))
+    log = UsageLog(tmp_path)
+    log.compact()
+    found = {each.check: each for each in log.doctor()}
+    assert (found["archive"].level, found["interrupted"].details["count"]) == ("ok", 1)
+    (path,) = parquet(tmp_path)
+    path.unlink()
+    found = {each.check: each for each in log.doctor()}
+    assert found["archive"].level == "problem"
+    assert found["archive"].details["gone"] == [str(path)]

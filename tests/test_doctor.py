@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime.now(UTC)
 CHECKS = [
     *("writable", "permissions", "size", "disk", "format"),
-    *("interrupted", "damaged", "dropped", "clock", "locks"),
+    *("interrupted", "damaged", "archive", "dropped", "clock", "locks"),
 ]
 CONDITIONS = (
     {"COLUMNS": "60"},
@@ -340,7 +340,9 @@ def test_each_directory_is_examined_and_nothing_is_changed(sick: Path, tmp_path:
     run("ask()", tmp_path / "other")
     before = {path: path.stat() for path in tmp_path.rglob("*")}
     seen = UsageLog(sick, tmp_path / "other").doctor()
-    assert [each.log_dir for each in seen] == [str(sick)] * 10 + [str(tmp_path / "other")] * 10
+    assert [each.log_dir for each in seen] == [str(sick)] * len(CHECKS) + [
+        str(tmp_path / "other")
+    ] * len(CHECKS)
     after = {path: path.stat() for path in tmp_path.rglob("*")}
     assert {path: each.st_mtime_ns for path, each in after.items()} == {
         path: each.st_mtime_ns for path, each in before.items()
@@ -385,6 +387,7 @@ def test_it_is_readable_at_any_width_on_any_terminal(
         ["ok", "format:"],
         ["note", "interrupted:"],
         ["problem", "damaged:"],
+        ["ok", "archive:"],
         ["problem", "dropped:"],
         ["problem", "clock:"],
         ["note", "locks:"],

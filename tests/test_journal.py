@@ -272,3 +272,54 @@ def test_what_happens_to_the_segment_is_noticed_while_the_lock_is_kept(
     disturb(segment(tmp_path))
     journal.append(b"3\n", long_ago + SECOND_NS)
     assert segments(tmp_path) == {"2026-11-22 0001": expected}
+
+
+def test_a_directory_that_vanishes_between_two_steps_is_made_again(tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        from instrument import tracked
+        from instrument.recorder import lost_count
+
+        removed = []
+
+        def remove(event, arguments):
+            if event == "open" and not removed and str(arguments[0]).endswith(".jsonl"):
+                removed.append(os.path.dirname(arguments[0]))
+                os.rmdir(removed[0])
+
+        sys.addaudithook(remove)
+        ask = tracked(service="s")(lambda: None)
+        ask()
+        print(len(removed), lost_count())
+    """
+    assert run(program, tmp_path) == ("1 0", "")
+    assert len(UsageLog(tmp_path).operations()) == 1
+
+
+def test_processes_forked_before_the_first_call_draw_ids_of_their_own(tmp_path: Path) -> None:
+    program = """
+        import os, threading
+        from instrument import tracked
+
+        ask = tracked(service="s")(lambda: None)
+
+        def work(barrier):
+            barrier.wait()
+            for _ in range(5):
+                ask()
+
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                barrier = threading.Barrier(4)
+                threads = [threading.Thread(target=work, args=[barrier]) for _ in range(4)]
+                for each in threads:
+                    each.start()
+                for each in threads:
+                    each.join()
+                os._exit(0)
+            os.waitpid(child, 0)
+    """
+    run(program, tmp_path)
+    found = UsageLog(tmp_path).operations()
+    assert len({each.operation_id for each in found}) == len(found) == 2000

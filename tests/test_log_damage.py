@@ -215,3 +215,14 @@ def test_every_torn_prefix_glued_to_a_whole_line_leaves_it_readable(cut: int) ->
         )
         found = {each.operation_id for each in UsageLog(directory).operations(session="work")}
     assert f"{7:016x}" in found
+
+
+@pytest.mark.parametrize("objects", [1, 31, 32, 500])
+def test_a_record_behind_a_torn_one_is_read_whatever_that_holds(
+    tmp_path: Path, objects: int
+) -> None:
+    torn = encoded(operation(1, metadata={"parts": [{"n": n} for n in range(objects)]}))
+    write(tmp_path, torn.partition(b"]")[0], operation(2))
+    log = UsageLog(tmp_path)
+    assert [each.timestamp.second for each in log.operations()] == [2]
+    assert log.skipped_count == 1

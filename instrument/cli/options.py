@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from instrument._lines import OUTCOMES
 from instrument._wanted import KEYS
+from instrument.cli.background import compact_later
 from instrument.cli.moments import CURE, aware, moment_or_ago
 from instrument.cli.progress import Waiting
 from instrument.cli.query import ALL, LAST, opened, recent_values, size_of, skipped_lines
@@ -67,6 +68,7 @@ def reads_log(json_help: str, *, filtered: bool = True) -> Callable[[Command], C
                 output.begin()
                 for line in skipped_lines(log, everything=verbose):
                     click.echo(line, err=True)
+                compact_later(log)
 
         options = [*(_filter_options() if filtered else []), directories, *_output(json_help)]
         for option in reversed(options):

@@ -30,6 +30,8 @@ COMMANDS = {
     "sql": "Ask anything in SQL.",
     "export": "Export operations as CSV, Parquet or JSON.",
     "import-log": "Bring a log of the original usage logger into this one.",
+    "compact": "Move past days into the archive, ten times smaller.",
+    "prune": "Remove old days for good.",
     "doctor": "Examine the log, and say what needs a person.",
     "where": "Show which log is read and written, and why.",
     "completion": "Print the completion script for bash, zsh or fish.",
