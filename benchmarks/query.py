@@ -270,7 +270,11 @@ QUERIES = (SESSION, LONGEST, LATEST, GROUPS, P95, HOUR)
 
 def ask_side(side: str, facts: Facts, query: str) -> tuple[Answer, float, float]:
     """Answer in this process; return the answer, and the seconds it took, elapsed and of CPU."""
-    question = SIDES[side](facts)[query]
+    return timed(SIDES[side](facts)[query])
+
+
+def timed(question: Callable[[], Answer]) -> tuple[Answer, float, float]:
+    """Answer; return the answer, and the seconds it took, elapsed and of CPU."""
     began, spent = time.perf_counter(), time.process_time()
     answer = question()
     return answer, time.perf_counter() - began, time.process_time() - spent

@@ -67,7 +67,9 @@ class Archive:
 
         With `prices`, if their costs are by that price list.
         """
-        covered = sum(len(each.parts) for each in self._manifests.values()) == len(self._parts)
+        manifests = self._manifests.values()
+        covered = sum(len(each.parts) for each in manifests) == len(self._parts)
+        covered = covered and not any(each.unsummed for each in manifests)
         files = [
             archive_dir(log_dir) / manifest.days
             for log_dir, manifest in self._manifests.items()
@@ -145,6 +147,16 @@ class Archive:
             + ("" if limit is None else f" order by moment desc, session_id desc limit {limit}")
         )
         yield from self._ask(ranked, params).fetchall()
+
+    def operation_ids(self) -> Iterator[str]:
+        """Yield the ids of all operations."""
+        if self._parts:
+            query = (
+                f"select operation_id from {table_of(self._parts)} where operation_id is not null"
+            )
+            answer = self._ask(query, None)
+            while rows := answer.fetchmany(FETCHED_AT_ONCE):
+                yield from (name for (name,) in rows)
 
     def ended(self, begun: Iterable[Line]) -> set[str]:
         """Return the ids among these begin lines whose operations are in the archive."""

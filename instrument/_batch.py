@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,29 +11,18 @@ import msgspec
 from msgspec.structs import replace
 
 from instrument._archived import escaped, files_of
-from instrument._costs import quoted, saving_of
-from instrument._days import (
-    DAY,
-    FIRST_OF_ITS_RESPONSE,
-    charged,
-    of_days,
-    percentiles,
-    sums,
-)
-from instrument._files import make_private_directory, open_private
+from instrument._costs import quoted
+from instrument._filing import connected, copy, put
 from instrument._lines import AMOUNTS, COUNTS, OUTCOMES, SUCCESSES
 from instrument._scan import MAX_LINE_BYTES, Source
-from instrument._sql import costs
 from instrument._survey import Survey, rewritten
-from instrument.archive import Manifest, Part, Segment, sync_directory
+from instrument.archive import Manifest, Part, Segment
 from instrument.operation import Operation
-from instrument.pricing import Pricing
 
 __all__ = ["Batch"]
 
 ROW_GROUP = 20_480  # so that unpacking the rows of one session costs milliseconds
 MOST_SESSION_FILES = 8
-MEMORY = "300MB"
 NAME_CHARACTERS = 128
 
 
@@ -51,24 +38,16 @@ class Batch:
         scratch: Path,
         name: str,
         segments: Sequence[Segment],
-        pricing: Pricing,
     ) -> None:
         self._directory = directory
         self._scratch = scratch
         self._name = name
-        self._pricing = pricing
         self._facts = {"batch": name, "segments": segments}
         self._damaged: list[str] = []
         self._other: list[bytes] = []
-        self._database = duckdb.connect()
+        self._database = connected(scratch)
 
     def __enter__(self) -> Self:
-        for option, value in (
-            ("timezone", "UTC"),
-            ("memory_limit", MEMORY),
-            ("temp_directory", str(self._scratch)),
-        ):
-            self._database.execute(f"set {option} = {quoted(value)}")
         declared = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
         self._database.execute(f"create table lines ({declared}, host varchar)")
         return self
@@ -105,8 +84,9 @@ class Batch:
         return replace(
             before,
             parts=parts,
-            days=self._days(before, parts),
-            prices=self._pricing.version(),
+            unsummed=tuple(
+                sorted({*before.unsummed, *(each.day for each in parts[len(before.parts) :])})
+            ),
             segments=(*before.segments, *self._facts["segments"]),
             sessions=self._sessions(before),
             damaged=(*before.damaged, *self._damaged),
@@ -132,7 +112,7 @@ class Batch:
             self._other += rewritten(source, found.size, lines, damaged)
         if rest.stat().st_size:
             name = f"damaged/{self._name}-{source.path.name}"
-            self._put(rest, name)
+            put(rest, self._directory / name)
             self._damaged.append(name)
         return target
 
@@ -218,61 +198,14 @@ class Batch:
         )
         return (name,)
 
-    def _days(self, before: Manifest, parts: Sequence[Part]) -> str | None:
-        """Sum up the days that have got new operations; return the file of all days."""
-        is_current = before.prices == self._pricing.version()
-        known = {each.path for each in before.parts} if is_current else set()
-        changed = {_day_of(each) for each in parts if each.path not in known}
-        if not changed:
-            return before.days
-        files = [self._directory / each.path for each in parts if _day_of(each) in changed]
-        table = files_of(files)
-        keys = self._rows(
-            f"select distinct provider, service, model from {table} where model is not null"
-        )
-        cost = costs(self._pricing, keys)
-        self._database.execute(f"create view priced as select * replace ({cost}) from {table}")
-        repeats = any(each.repeats for each in parts if _day_of(each) in changed)
-        billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
-        rows = charged("priced", "true", billed, saving_of(self._pricing, keys))
-        query = f"{sums(rows, DAY)} union all by name {percentiles('priced', DAY)}"
-        if before.days is not None:
-            old = f"select * from {files_of([self._directory / before.days])}"
-            query += f" union all by name {old} where day not in {of_days(changed)}"
-        name = f"days/{self._name}.parquet"
-        self._copy(f"{query} order by level, day", name)
-        return name
-
     def _copy(self, query: str, name: str) -> int:
         """Write the rows of a query to a file of the archive; return its size in bytes."""
         unfinished = self._scratch / "rows.parquet"
-        # made before, because DuckDB would let others read it
-        os.close(open_private(unfinished, os.O_WRONLY | os.O_TRUNC))
-        facts = quoted(msgspec.json.encode(self._facts).decode())
-        self._database.execute(
-            f"copy ({query}) to {quoted(str(unfinished))} (format parquet, compression zstd,"
-            f" row_group_size {ROW_GROUP}, use_tmp_file false, kv_metadata {{instrument: {facts}}})"
-        )
-        return self._put(unfinished, name)
-
-    def _put(self, path: Path, name: str) -> int:
-        """Put a file into the archive for good; return its size in bytes."""
-        target = self._directory / name
-        make_private_directory(target.parent)
-        with path.open("rb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            os.fsync(file.fileno())
-            size = os.fstat(file.fileno()).st_size
-        path.replace(target)
-        sync_directory(target.parent)
-        return size
+        copy(self._database, query, unfinished, f"row_group_size {ROW_GROUP}", self._facts)
+        return put(unfinished, self._directory / name)
 
     def _rows(self, query: str) -> list[Any]:
         return self._database.execute(query).fetchall()
-
-
-def _day_of(part: Part) -> date:
-    return date.fromisoformat(part.day)
 
 
 def _not_below(text: str) -> str:
@@ -301,7 +234,7 @@ _FORMS = {
     "success": f"({_OUTCOME}) in {SUCCESSES}",
     "outcome": _OUTCOME,
     "duration_seconds": "coalesce(duration_seconds, 0)",
-    "metadata": "case when json_type(metadata) = 'OBJECT' then metadata else '{}' end",
+    "metadata": "case when starts_with(metadata::varchar, '{') then metadata else '{}' end",
     "extra": "coalesce(extra, '{}')",
     "v": "coalesce(nullif(v, 0), 1)",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Protocol
 
 from instrument.usage.reading import Reading
@@ -10,6 +11,16 @@ from instrument.usage.reading import Reading
 __all__ = ["Claimant", "owner_of"]
 
 _CLAIMS_KEPT = 10_000
+_LATEST = "latest"
+_said = attrgetter(
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
 
 
 class Claimant(Protocol):
@@ -30,7 +41,9 @@ def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
     Its own is claimed on every operation around. A response is known by its id, a run of a tool
     by its conversation and counts, without any of them by its `source`; where its reading has
     none, by `result`, of which only the latest is kept. Of one that a library in between has
-    renamed, what was counted inside is known by model and counts.
+    renamed, what was counted inside is known by model and counts. A result without an id that the
+    program has made of a response which has one is known by the `source` in it, or if that is a
+    copy by model and counts of the latest response.
     """
     claims, above = operation.claims, operation.parent
     counts = _counts(reading)
@@ -47,13 +60,33 @@ def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
         claim = claims.get(counts) if reading.is_renamed and counts is not None else None
         if claim is not None and (reading.model is None or claim[0] in (None, reading.model)):
             return str(claim[1])
+        if reading.response_id is None and _is_copy(reading, claims.get(_LATEST)):
+            return str(claims[_LATEST][1])
     claim = (same, operation.id)
     while above is not None:
         _claim(above.claims, key, claim)
         if counts is not None:
             _claim(above.claims, counts, (reading.model, operation.id))
+        if reading.response_id is not None:
+            _claim_source(above.claims, reading, operation.id)
         above = above.parent
     return None
+
+
+def _claim_source(claims: dict[Any, Any], reading: Reading, owner: str) -> None:
+    """Claim a response by what it holds, too: the program may take it out of there."""
+    claims[_LATEST] = (_said(reading), owner)
+    key, same = _known_by(reading.source, None)
+    if key is not None:
+        _claim(claims, key, (same, owner))
+
+
+def _is_copy(reading: Reading, latest: tuple[tuple[Any, ...], str] | None) -> bool:
+    """Tell whether all that this says of model and counts is what the latest response said."""
+    if latest is None or _counts(reading) is None:
+        return False
+    pairs = zip(_said(reading), latest[0], strict=True)
+    return all(ours is None or ours == theirs for ours, theirs in pairs)
 
 
 def _counts(reading: Reading) -> tuple[Any, ...] | None:

@@ -1,13 +1,20 @@
-"""List prices as SQL: what an operation costs, and what its cached tokens saved."""
+"""List prices in SQL: what an operation costs, and what its cached tokens saved.
+
+The rates of all models are a table, which is joined with the operations; so the query stays as
+short as one model's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, time
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
 
-from instrument.pricing import DETAILS, SEARCHES, Key, Pricing, Rates
+from duckdb import DuckDBPyConnection
 
-__all__ = ["MATTERS", "cost_of", "quoted", "saving_of"]
+from instrument.pricing import DETAILS, KINDS, SEARCHES, Key, Pricing, Rates
+
+__all__ = ["MATTERS", "make_rates", "priced", "quoted"]
 
 MATTERS = " or ".join(
     f"contains(cast(metadata as varchar), '\"{name}\"')"
@@ -15,174 +22,87 @@ MATTERS = " or ".join(
 )
 """Tells quickly whether a price may depend on an operation's metadata."""
 
-_USAGE = "json_extract(metadata, '$.usage_details')"
-_IMPOSSIBLE = "json_extract(metadata, '$.impossible_usage')"
-_NEW = "input_tokens"
-_READ, _WRITTEN = "coalesce(cache_read_tokens, 0)", "coalesce(cache_write_tokens, 0)"
-_OUTPUT, _THOUGHT = "coalesce(output_tokens, 0)", "coalesce(reasoning_tokens, 0)"
 
-
-def cost_of(pricing: Pricing, keys: Iterable[Key]) -> str:
-    """Return an expression for the list price of an operation, which has one of the keys."""
-    return _choice(pricing, keys, _cost)
-
-
-def saving_of(pricing: Pricing, keys: Iterable[Key]) -> str:
-    """Return an expression for what cached tokens saved of the list price."""
-    saved = _choice(pricing, keys, _saving)
-    return f"(case when {_READ} + {_WRITTEN} > 0 then {saved} end)"
-
-
-def _choice(pricing: Pricing, keys: Iterable[Key], of: Callable[[Rates, bool], str]) -> str:
-    """Return what is chosen by key, time, size and tier; what has details is looked at apart."""
-    conditions = {key: _is(key) for key in keys}
+def make_rates(connection: DuckDBPyConnection, pricing: Pricing, keys: Iterable[Key]) -> None:
+    """Make the table `rates` of the rates of operations that have one of these keys."""
+    declared = ", ".join(f"{name} {kind}" for name, kind in _RATES.items())
+    connection.execute(f"create or replace table rates ({declared})")
     if pricing.model is not None:
-        conditions = {(None, "", pricing.model): "true"}
-    rates = [
-        (condition, each) for key, condition in conditions.items() for each in pricing.rates_of(key)
-    ]
-    plain, detailed = (
-        "".join(
-            f" when {condition} and {_holds(pricing, each, detailed)} then {of(each, detailed)}"
-            for condition, each in rates
-            if detailed or each.tier is None
-        )
-        for detailed in (False, True)
-    )
-    if not detailed:
-        return "cast(null as double)"
-    plain = plain or " when false then null"
+        keys = [(None, "", pricing.model)]
+    found = (_row(pricing, key, each) for key in keys for each in pricing.rates_of(key))
+    rows = [row for row in found if row is not None]
+    if rows:
+        marks = ", ".join([f"({', '.join('?' * len(_RATES))})"] * len(rows))
+        values = [value for row in rows for value in row]
+        connection.execute(f"insert into rates values {marks}", values)
+
+
+def priced(rows: str, pricing: Pricing) -> str:
+    """Return a query for the operations in `rows` with their cost, and `saved` beside it.
+
+    The cost is what was given, else the list price.
+    """
+    cost, source = "listed", "case when listed is not null then 'list' end"
+    if not pricing.replaces:
+        source = f"coalesce(case when cost_usd is null then {source} end, cost_source)"
+        cost = "coalesce(cost_usd, listed)"
+    is_of = _IS_OF if pricing.model is None else "true"
+    dropped = ", ".join(["is_detailed", "listed", *_RATES])
+    saved = f"case when is_known and {_READ} + {_WRITTEN} > 0 then {_SAVED} end"
+    looked = f"select *, coalesce({MATTERS}, false) as is_detailed from ({rows})"
+    listed = f"select *, case when is_known then {_COST} end as listed"
     return (
-        f"(case when {_IMPOSSIBLE} is not null then null when {_USAGE} is null"
-        f" then (case{plain} end) else (case{detailed} end) end)"
+        f"select * exclude ({dropped}) replace ({cost} as cost_usd, {source} as cost_source),"
+        f" {saved} as saved from ({listed} from ({looked}) left join rates on {is_of} and {_HOLDS})"
     )
 
 
-def _is(key: Key) -> str:
+def _row(pricing: Pricing, key: Key, rates: Rates) -> list[Any] | None:
     provider, service, model = key
-    same = "is null" if provider is None else f"= {quoted(provider)}"
-    # the model first: it tells most apart
-    return f"model = {quoted(model)} and provider {same} and service = {quoted(service)}"
-
-
-def _holds(pricing: Pricing, rates: Rates, detailed: bool) -> str:
-    parts = []
+    since, until = rates.since, rates.until
+    begin, end = rates.from_time, rates.to_time
     if pricing.as_of is not None:
-        if not rates.since <= pricing.as_of < rates.until:
-            return "false"
-        hour = f"time {quoted(pricing.as_of.time().isoformat())}"
-    else:
-        hour = "cast(timestamp at time zone 'UTC' as time)"
-        if rates.since.year > 1:
-            parts.append(f"timestamp >= {_moment(rates.since)}")
-        if rates.until.year < 9999:
-            parts.append(f"timestamp < {_moment(rates.until)}")
-    size = "coalesce(input_tokens, tokens, 0)"
-    if detailed:
-        size = f"coalesce(nullif({_detail('largest_input_tokens')}, 0), input_tokens, tokens, 0)"
-        tier = _text("service_tier")
-        parts.append(f"{tier} is null" if rates.tier is None else f"{tier} = {quoted(rates.tier)}")
-    if rates.over >= 0:
-        parts.append(f"{size} > {rates.over} and not {_is_sum(detailed)}")
-    if rates.up_to is not None:
-        parts.append(f"{size} <= {rates.up_to}")
-    if rates.from_time is not None and rates.to_time is not None:
-        parts.append(_between(hour, rates.from_time, rates.to_time))
-    return " and ".join(parts) or "true"
-
-
-def _is_sum(detailed: bool) -> str:
-    by_kind = "coalesce(kind = 'invoke_agent', false)"
-    if not detailed:
-        return by_kind
-    count = _detail("responses")
-    return f"(case when {_text('responses')} is null then {by_kind} else {count} > 1 end)"
-
-
-def _between(hour: str, begin: time, end: time) -> str:
-    first, last = (f"time {quoted(each.isoformat())}" for each in (begin, end))
-    joint = "or" if end < begin else "and"
-    return f"({hour} >= {first} {joint} {hour} < {last})"
-
-
-def _cost(rates: Rates, detailed: bool) -> str:
-    kinds = _of_kinds(rates) if detailed else []
-    other_new, other_read, other_output = (
-        "".join(f" - {each[place]}" for each in kinds) for place in (1, 2, 3)
-    )
-    text = (
-        f"{_NEW} - {_READ} - {_WRITTEN}{other_new}",
-        f"{_READ}{other_read}",
-        f"{_OUTPUT} - {_THOUGHT}{other_output}",
-    )
-    parts = [
-        *(cost for cost, *_ in kinds),
-        _times(text[0], rates.input),
-        _times(text[1], rates.cache_read, rates.input),
-        *_written(rates, detailed),
-        _times(text[2], rates.output),
-        _times(_THOUGHT, rates.reasoning, rates.output),
-        *_by_the_piece(rates, detailed),
-    ]
-    clear = [f"tokens is null or tokens = {_NEW} + {_OUTPUT}", *(f"{each} >= 0" for each in text)]
-    clear += [_UNKNOWN_NAMES, *_clear_kinds(rates)] if detailed else []
-    alone = f"tokens * {_number(rates.input)}" if rates.output is None and rates.input else "null"
-    return (
-        f"(case when {_NEW} is null then case when output_tokens is null then {alone} end"
-        f" when {' and '.join(f'({each})' for each in clear)} then {' + '.join(parts)} end)"
-    )
-
-
-def _saving(rates: Rates, detailed: bool) -> str:
-    if rates.input is None:
-        return "0e0"
-    read = _times(_READ, rates.cache_read, rates.input)
-    paid = " + ".join([read, *_written(rates, detailed)])
-    return f"(({_READ} + {_WRITTEN}) * {_number(rates.input)} - ({paid}))"
-
-
-def _written(rates: Rates, detailed: bool) -> list[str]:
-    if not detailed or rates.cache_write_1h is None:
-        return [_times(_WRITTEN, rates.cache_write, rates.input)]
-    long_lived = f"least({_WRITTEN}, {_detail('cache_write_1h_tokens')})"
+        tier, size, several = rates.tier, max(rates.over + 1, 0), False
+        if not rates.holds(pricing.as_of, size, tier, several=several):
+            return None
+        since, until, begin, end = datetime.min, datetime.max, None, None
+    known = {each.kind: each for each in rates.kinds}
+    of_kinds: list[float | None] = []
+    for kind in KINDS:
+        each = known.get(kind)
+        cached = None if each is None else _first(each.cache_read, rates.cache_read, each.input)
+        of_kinds += [None, None, None] if each is None else [each.input, each.output, cached]
     return [
-        _times(f"{_WRITTEN} - {long_lived}", rates.cache_write, rates.input),
-        _times(long_lived, rates.cache_write_1h),
+        True,
+        provider,
+        service,
+        model,
+        None if since.year == date.min.year else since,
+        None if until.year == date.max.year else until,
+        begin,
+        end,
+        rates.over,
+        rates.up_to,
+        rates.tier,
+        rates.input,
+        _first(rates.cache_read, rates.input),
+        _first(rates.cache_write, rates.input),
+        _first(rates.cache_write_1h, rates.cache_write, rates.input),
+        rates.output,
+        _first(rates.reasoning, rates.output),
+        rates.request or 0.0,
+        *(rates.searches.get(name) for name in SEARCHES),
+        *of_kinds,
     ]
 
 
-def _by_the_piece(rates: Rates, detailed: bool) -> list[str]:
-    request = _number(rates.request or 0.0)
-    if not detailed:
-        return [request]
-    searches = [_times(_detail(name), rates.searches.get(name)) for name in SEARCHES]
-    return [f"greatest(1, {_detail('responses')}) * {request}", *searches]
+def _first(*rates: float | None) -> float | None:
+    return next((rate for rate in rates if rate is not None), None)
 
 
-def _of_kinds(rates: Rates) -> list[tuple[str, str, str, str]]:
-    """Return for each kind with rates of its own its cost, and its input, cached and output."""
-    found = []
-    for each in rates.kinds:
-        of_input = _detail(f"input_{each.kind}_tokens") if each.input else "0"
-        of_output = _detail(f"output_{each.kind}_tokens") if each.output else "0"
-        cached = f"least({of_input}, {_detail(f'cache_{each.kind}_read_tokens')})"
-        new = f"({of_input} - {cached})"
-        cost = (
-            f"{new} * {_number(each.input or 0)} + {of_output} * {_number(each.output or 0)}"
-            f" + {cached} * {_number(_known(each.cache_read, rates.cache_read, each.input))}"
-        )
-        found.append((cost, new, cached, of_output))
-    return found
-
-
-def _clear_kinds(rates: Rates) -> list[str]:
-    """Return what must hold for it to be known of which kind cached tokens are."""
-    return [
-        f"{_READ} = 0 or {_detail(f'input_{each.kind}_tokens')} = 0"
-        f" or {_text(f'cache_{each.kind}_read_tokens')} is not null"
-        for each in rates.kinds
-        if each.input
-    ]
+def quoted(text: str) -> str:
+    """Return a literal of a text."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _text(name: str) -> str:
@@ -191,37 +111,141 @@ def _text(name: str) -> str:
 
 def _detail(name: str) -> str:
     """Return a count in `usage_details`, 0 where it is not one."""
-    whole = f"json_type(metadata, '$.usage_details.{name}') in ('UBIGINT', 'BIGINT')"
-    return f"(case when {whole} then greatest(0, cast({_text(name)} as bigint)) else 0 end)"
+    kind = f"json_type(metadata, '$.usage_details.{name}')"
+    count = f"greatest(0, cast({_text(name)} as bigint))"
+    return f"(case when is_detailed and {kind} in ('UBIGINT', 'BIGINT') then {count} else 0 end)"
 
 
-def _times(count: str, *rates: float | None) -> str:
-    """Return the product with the first rate that is known; null for any count without one."""
-    rate = next((rate for rate in rates if rate is not None), None)
-    if rate is None:
-        return f"(case when {count} = 0 then 0 end)"
-    return f"({count}) * {_number(rate)}"
+def _times(count: str, rate: str) -> str:
+    """Return the product; null for any count without a rate."""
+    return f"(case when {rate} is not null then ({count}) * {rate} when ({count}) = 0 then 0 end)"
 
 
-def _known(*rates: float | None) -> float:
-    return next((rate for rate in rates if rate is not None), 0.0)
-
-
-def _number(amount: float) -> str:
-    """Return a literal that is a double everywhere."""
-    return f"{amount:.17e}"
-
-
-def quoted(text: str) -> str:
-    """Return a literal of a text."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _moment(moment: datetime) -> str:
-    return f"timestamptz {quoted(moment.isoformat())}"
-
-
-_UNKNOWN_NAMES = (
-    "len(list_filter(json_keys(metadata, '$.usage_details'),"
-    f" lambda name: name not in ({', '.join(map(quoted, DETAILS))}))) = 0"
+_RATES = {
+    "is_known": "BOOLEAN",
+    "rate_provider": "VARCHAR",
+    "rate_service": "VARCHAR",
+    "rate_model": "VARCHAR",
+    "rate_since": "TIMESTAMPTZ",
+    "rate_until": "TIMESTAMPTZ",
+    "rate_from": "TIME",
+    "rate_to": "TIME",
+    "rate_over": "BIGINT",
+    "rate_up_to": "BIGINT",
+    "rate_tier": "VARCHAR",
+    **dict.fromkeys(
+        (
+            "new_rate",
+            "read_rate",
+            "written_rate",
+            "written_1h_rate",
+            "output_rate",
+            "thought_rate",
+            "request_rate",
+            *(f"{name}_rate" for name in SEARCHES),
+            *(f"{kind}_{side}_rate" for kind in KINDS for side in ("input", "output", "read")),
+        ),
+        "DOUBLE",
+    ),
+}
+_IS_OF = (
+    "rate_model = model and rate_service = service and rate_provider is not distinct from provider"
 )
+_READ, _WRITTEN = "coalesce(cache_read_tokens, 0)", "coalesce(cache_write_tokens, 0)"
+_OUTPUT, _THOUGHT = "coalesce(output_tokens, 0)", "coalesce(reasoning_tokens, 0)"
+_SIZE = f"coalesce(nullif({_detail('largest_input_tokens')}, 0), input_tokens, tokens, 0)"
+_IS_SUM = (
+    f"(case when is_detailed and {_text('responses')} is not null then {_detail('responses')} > 1"
+    " else coalesce(kind = 'invoke_agent', false) end)"
+)
+_HOUR = "cast(timestamp at time zone 'UTC' as time)"
+_HOLDS = (
+    "(rate_since is null or timestamp >= rate_since)"
+    " and (rate_until is null or timestamp < rate_until)"
+    f" and rate_tier is not distinct from (case when is_detailed then {_text('service_tier')} end)"
+    f" and (rate_over < 0 or {_SIZE} > rate_over and not {_IS_SUM})"
+    f" and (rate_up_to is null or {_SIZE} <= rate_up_to)"
+    f" and (rate_from is null or case when rate_to < rate_from"
+    f" then {_HOUR} >= rate_from or {_HOUR} < rate_to"
+    f" else {_HOUR} >= rate_from and {_HOUR} < rate_to end)"
+)
+
+
+def _of(name: str, rate: str) -> str:
+    """Return how many tokens of a kind there are that has a rate of its own."""
+    return f"(case when coalesce({rate}, 0) = 0 then 0 else {_detail(name)} end)"
+
+
+def _cost(*, detailed: bool) -> str:
+    kinds = [_Kind(name) for name in KINDS] if detailed else []
+    text = (
+        "".join([f"input_tokens - {_READ} - {_WRITTEN}", *(f" - {each.new}" for each in kinds)]),
+        "".join([_READ, *(f" - {each.cached}" for each in kinds)]),
+        "".join([f"{_OUTPUT} - {_THOUGHT}", *(f" - {each.output}" for each in kinds)]),
+    )
+    long_lived = f"least({_WRITTEN}, {_detail('cache_write_1h_tokens')})"
+    written = [_times(_WRITTEN, "written_rate")]
+    pieces = ["request_rate"]
+    clear = [
+        f"tokens is null or tokens = input_tokens + {_OUTPUT}",
+        *(f"{one} >= 0" for one in text),
+    ]
+    if detailed:
+        written = [
+            _times(f"{_WRITTEN} - {long_lived}", "written_rate"),
+            _times(long_lived, "written_1h_rate"),
+        ]
+        pieces = [f"greatest(1, {_detail('responses')}) * request_rate"]
+        pieces += [_times(_detail(name), f"{name}_rate") for name in SEARCHES]
+        clear += [each.is_clear for each in kinds]
+    parts = [
+        *(each.cost for each in kinds),
+        _times(text[0], "new_rate"),
+        _times(text[1], "read_rate"),
+        *written,
+        _times(text[2], "output_rate"),
+        _times(_THOUGHT, "thought_rate"),
+        *pieces,
+    ]
+    alone = "output_tokens is null and output_rate is null"
+    cost = (
+        f"case when input_tokens is null then case when {alone} then tokens * new_rate end"
+        f" when {' and '.join(f'({each})' for each in clear)} then {' + '.join(parts)} end"
+    )
+    return f"case when {_IS_POSSIBLE} then {cost} end" if detailed else cost
+
+
+def _saved(*, detailed: bool) -> str:
+    long_lived = f"least({_WRITTEN}, {_detail('cache_write_1h_tokens')})" if detailed else "0"
+    paid = (
+        f"{_READ} * read_rate + ({_WRITTEN} - {long_lived}) * written_rate"
+        f" + {long_lived} * written_1h_rate"
+    )
+    return f"coalesce(({_READ} + {_WRITTEN}) * new_rate - ({paid}), 0)"
+
+
+class _Kind:
+    """What is said of the tokens of one kind that are no text."""
+
+    def __init__(self, kind: str) -> None:
+        rates = {side: f"{kind}_{side}_rate" for side in ("input", "output", "read")}
+        of_input = _of(f"input_{kind}_tokens", rates["input"])
+        told = f"cache_{kind}_read_tokens"
+        self.cached = f"least({of_input}, {_detail(told)})"
+        self.new = f"({of_input} - {self.cached})"
+        self.output = _of(f"output_{kind}_tokens", rates["output"])
+        self.cost = " + ".join(
+            f"{count} * coalesce({rates[side]}, 0)"
+            for count, side in ((self.new, "input"), (self.output, "output"), (self.cached, "read"))
+        )
+        self.is_clear = f"{_READ} = 0 or {of_input} = 0 or {_text(told)} is not null"
+
+
+# an unknown name may be one of a price that is not known
+_IS_POSSIBLE = (
+    "json_extract(metadata, '$.impossible_usage') is null"
+    " and coalesce(len(list_filter(json_keys(metadata, '$.usage_details'),"
+    f" lambda name: name not in ({', '.join(map(quoted, DETAILS))}))), 0) = 0"
+)
+_COST = f"case when is_detailed then {_cost(detailed=True)} else {_cost(detailed=False)} end"
+_SAVED = f"case when is_detailed then {_saved(detailed=True)} else {_saved(detailed=False)} end"

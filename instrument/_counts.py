@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from instrument.usage.adding import summed_details
 from instrument.usage.reading import Reading
 
 __all__ = ["are_plausible", "impossible", "plus", "tokens_of", "without"]
@@ -20,6 +21,11 @@ _COUNTS = (
     "reasoning_tokens",
     "total_tokens",
 )
+
+_PARTS = {
+    "input_tokens": ("cache_read_tokens", "cache_write_tokens"),
+    "output_tokens": ("reasoning_tokens",),
+}
 
 
 def are_plausible(reading: Reading) -> bool:
@@ -35,13 +41,24 @@ def are_plausible(reading: Reading) -> bool:
     for count in counts:
         if count is not None and (type(count) is not int or not 0 <= count <= _MOST_TOKENS):
             return False
-    return reading.cost_usd is None and reading.cost_source is None
+    if reading.cost_usd is not None or reading.cost_source is not None:
+        return False
+    new, output, read, written, thought, _ = counts
+    if new is not None and (read or written) and (read or 0) + (written or 0) > new:
+        return False
+    return not thought or output is None or thought <= output
 
 
 def impossible(reading: Reading) -> dict[str, Any]:
-    """Return the fields that cannot be: negative, bool, NaN, text, above 10^12."""
-    dropped = {name: getattr(reading, name) for name in _COUNTS}
-    dropped = {name: count for name, count in dropped.items() if not _is_count(count)}
+    """Return the fields that cannot be: negative, bool, NaN, text, above 10^12.
+
+    Nor can a part be that is more than its whole: cached tokens than input, reasoning than output.
+    """
+    counts = {name: getattr(reading, name) for name in _COUNTS}
+    dropped = {name: count for name, count in counts.items() if not _is_count(count)}
+    possible = {name: None if name in dropped else count for name, count in counts.items()}
+    for whole, parts in _PARTS.items():
+        dropped |= _too_much(possible[whole], {name: possible[name] for name in parts})
     if not _is_cost(reading.cost_usd):
         dropped["cost_usd"] = reading.cost_usd
     return dropped
@@ -62,7 +79,10 @@ def tokens_of(reading: Reading) -> int | None:
 
 
 def plus(first: Reading, second: Reading) -> Reading:
-    """Return the sum of each field; an impossible count stays visible, the later name holds."""
+    """Return the sum of each field; an impossible count stays visible, the later name holds.
+
+    A cost that is of one of two responses alone is not the cost of both.
+    """
     total = None
     if first.total_tokens is not None or second.total_tokens is not None:
         total = _sum(_whole(first), _whole(second))
@@ -71,6 +91,9 @@ def plus(first: Reading, second: Reading) -> Reading:
         for name in (*_COUNTS, "cost_usd")
         if name != "total_tokens"
     }
+    both = (first, second)
+    if all(map(_whole, both)) and any(each.cost_usd is None for each in both):
+        summed["cost_usd"] = None
     return replace(
         second,
         **summed,
@@ -78,7 +101,16 @@ def plus(first: Reading, second: Reading) -> Reading:
         model=second.model or first.model,
         response_id=second.response_id or first.response_id,
         cost_source=second.cost_source or first.cost_source,
+        details=summed_details([each for each in both if each.details or _whole(each)]),
     )
+
+
+def _too_much(whole: int | None, parts: dict[str, int | None]) -> dict[str, Any]:
+    """Return the parts that are more than the whole, all of them if only together they are."""
+    known = {name: count for name, count in parts.items() if count}
+    if whole is None or sum(known.values()) <= whole:
+        return {}
+    return {name: count for name, count in known.items() if count > whole} or known
 
 
 def _whole(reading: Reading) -> Any:

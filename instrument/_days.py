@@ -74,11 +74,11 @@ _ERROR = "case when outcome = 'error' then coalesce(error_type, 'unknown') end"
 DAY = "cast(timestamp as date)"
 
 
-def charged(table: str, where: str, billed: str, saved: str) -> str:
+def charged(table: str, where: str, billed: str) -> str:
     """Return the operations of a table with what they are charged with."""
     return (
         f"(select *, {billed} as is_billed"
-        f" from (select *, {TOTAL} as total, {saved} as saved from {table} where {where}))"
+        f" from (select *, {TOTAL} as total from {table} where {where}))"
     )
 
 

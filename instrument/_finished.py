@@ -13,15 +13,17 @@ from instrument._counts import are_plausible, impossible, plus, without
 from instrument.operation import OperationLine
 from instrument.recorder import Recorder
 from instrument.usage import total
+from instrument.usage.fields import USAGE_DETAILS
 from instrument.usage.reading import Merge, Reading, Readings
+from instrument.usage.retries import attempt_around
 
 __all__ = [
     "NOTHING",
     "Following",
     "counted",
     "put_beside",
+    "put_end",
     "put_steps",
-    "put_verdict",
     "taken",
 ]
 
@@ -79,18 +81,35 @@ def counted(
 
 
 def put_beside(
-    line: OperationLine, reading: Reading, dropped: dict[str, Any] | None, active: Recorder
+    line: OperationLine,
+    reading: Reading,
+    own: Reading,
+    dropped: dict[str, Any] | None,
+    active: Recorder,
 ) -> None:
-    """Put what a result says beside its usage; the metadata names the counts that were dropped."""
+    """Put what a result says beside its usage; the metadata names the counts that were dropped.
+
+    `own` is what of its usage counts here.
+    """
+    if own is not reading:
+        reading = replace(reading, details=_counting_here(reading, own))
     if reading.outcome is not None:
-        put_verdict(line, reading, active)
+        _put_verdict(line, reading, active)
     else:
         _put_details(line, reading, active)
     if dropped:
         line.metadata = {**line.metadata, "impossible_usage": jsonable(dropped)}
 
 
-def put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None:
+def put_end(line: OperationLine, verdict: Reading | None, active: Recorder) -> None:
+    """Put what an exception says, if there was one, and which attempt this was if that is known."""
+    if verdict is not None:
+        _put_verdict(line, verdict, active)
+    if line.attempt is None:
+        line.attempt = attempt_around()
+
+
+def _put_verdict(line: OperationLine, verdict: Reading, active: Recorder) -> None:
     line.success = verdict.outcome == "partial"
     line.outcome = None if verdict.outcome == "error" else verdict.outcome
     line.error_type = verdict.error_type
@@ -111,6 +130,11 @@ def _put_details(line: OperationLine, said: Reading, active: Recorder) -> None:
     if said.details is not None:
         # what the program says stands
         line.metadata = {**active.clean_metadata(said.details), **line.metadata}
+
+
+def _counting_here(reading: Reading, own: Reading) -> dict[str, Any] | None:
+    told = {**(reading.details or {}), USAGE_DETAILS: None, **(own.details or {})}
+    return {name: value for name, value in told.items() if value is not None} or None
 
 
 def _unclaimed(operation: Claimant, readings: Readings) -> tuple[Reading, str | None]:

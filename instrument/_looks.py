@@ -10,7 +10,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from instrument._archived import Archive, files_of, table_of
-from instrument._costs import quoted
+from instrument._costs import MATTERS, quoted
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
 from instrument._scan import MAX_LINE_BYTES
 from instrument._snapshot import Archived
@@ -179,7 +179,7 @@ def _column(name: str) -> str:
 
 def _kept(name: str) -> str:
     if name == "metadata":
-        return "case when cache_write_tokens > 0 then metadata end as metadata"
+        return f"case when {MATTERS} then metadata end as metadata"
     if name in _PARTS:
         # what is never null makes the list prices a third cheaper
         return f"coalesce({_column(name).removesuffix(f' as {name}')}, 0) as {name}"

@@ -15,16 +15,15 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from instrument._archived import table_of
 from instrument._begun import Begun
-from instrument._costs import cost_of, quoted
+from instrument._costs import make_rates, priced, quoted
 from instrument._gather import Reading
 from instrument._lines import operation_of
 from instrument._looks import UNENDED, Looks, keys_of
 from instrument._scan import Skipped, Source, scan
 from instrument.errors import QueryError, reject_type
 from instrument.operation import Operation
-from instrument.pricing import Key, Pricing
 
-__all__ = ["Params", "costs", "database", "rows_of", "run"]
+__all__ = ["Params", "database", "rows_of", "run"]
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -37,7 +36,7 @@ def database(
 
     With `since`, files that were last written to before are passed over. With `columns` no others
     are needed, and only for sums: files are read once if possible, the parts of tokens may be 0
-    where they are unknown, and metadata missing where nothing was written to a cache.
+    where they are unknown, and metadata missing where no price depends on it.
     """
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
@@ -83,7 +82,9 @@ def _define_view(
     scratch: Path,
     columns: Sequence[str] | None,
 ) -> None:
-    """Define `operations`, and `fresh` for those of the journal alone.
+    """Define `operations`, `charged` with what their cached tokens saved, and `fresh` of these.
+
+    `fresh` are those of the journal alone.
 
     What DuckDB cannot read, or cannot know, stands in files in `scratch`. A file with a single
     odd line is read by `scan` as a whole, so that no line counts twice.
@@ -102,13 +103,14 @@ def _define_view(
     parts = [each for each in reading.snapshot.parts if each.part.reaches(since, None)]
     whole = [path for path in readable if path not in odd]
     rows, kept = looks.operations([*whole, healed, unended], parts, reading.archive)
-    cost = costs(reading.pricing, keys_of(connection))
-    connection.execute(f"create view fresh as select * replace ({cost}) from ({rows})")
+    make_rates(connection, reading.pricing, keys_of(connection))
+    connection.execute(f"create view fresh as {priced(rows, reading.pricing)}")
     everything = "from fresh"
     if parts:
         archived = f"select {', '.join(kept)} from {table_of(parts)}"
-        everything += f" union all by name select * replace ({cost}) from ({archived})"
-    connection.execute(f"create view operations as {everything}")
+        everything += f" union all by name {priced(archived, reading.pricing)}"
+    connection.execute(f"create view charged as {everything}")
+    connection.execute("create view operations as select * exclude (saved) from charged")
 
 
 def _healed(sources: list[Source], skipped: Skipped, begun: Begun) -> Iterator[Operation | None]:
@@ -134,18 +136,6 @@ def _interrupted(
     silent = named.keys() - {path for (path,) in seen}
     where = {begins: named[path] for path, begins, _ in unended}
     return reading.interrupted(ids, where, frozenset(named[path] for path in silent))
-
-
-def costs(pricing: Pricing, keys: list[Key]) -> str:
-    """Return the columns of the cost: what was given, else the list price."""
-    listed = cost_of(pricing, keys)
-    source = f"case when {listed} is not null then 'list' end"
-    if pricing.replaces:
-        return f"{listed} as cost_usd, {source} as cost_source"
-    return (
-        f"coalesce(cost_usd, {listed}) as cost_usd,"
-        f" coalesce(case when cost_usd is null then {source} end, cost_source) as cost_source"
-    )
 
 
 def _can_be_named(path: str) -> bool:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instrument._archived import files_of
-from instrument._costs import quoted, saving_of
+from instrument._costs import quoted
 from instrument._days import (
     DAY,
     ENDS,
@@ -27,7 +27,7 @@ from instrument._days import (
 )
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
-from instrument._looks import has_repeats, keys_of
+from instrument._looks import has_repeats
 from instrument._sql import database
 from instrument._stats import cache_hit_ratio, success_rate_of
 from instrument._wanted import Wanted, condition
@@ -54,11 +54,10 @@ def summed(
     with database(reading, wanted.since, _columns(keys | params.keys())) as connection:
         repeats = has_repeats(connection)
         billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
-        saved = saving_of(reading.pricing, keys_of(connection))
         results = []
         for by in groupings:
             kept = _kept(reading, by, wanted, zone, may_stand_in=not repeats)
-            rows = charged("operations" if kept is None else kept.table, where, billed, saved)
+            rows = charged("charged" if kept is None else kept.table, where, billed)
             if kept is None:
                 query = _query(by, rows, _days(connection, by, zone))
                 found = connection.execute(query, params).fetchall()
@@ -99,7 +98,7 @@ def _kept(
         return _Kept("fresh", rows)
     if files := archive.days():
         asked.append(f"day not in {of_days(dates)}")
-        return _Kept("operations", f"(select * from {files_of(files)} where {' and '.join(asked)})")
+        return _Kept("charged", f"(select * from {files_of(files)} where {' and '.join(asked)})")
     return None
 
 
@@ -130,7 +129,7 @@ def _with_kept(
     day = "day" if set(PERIODS) & set(by) else DAY
     rows = f"{sums(_days(connection, by, zone), day)} union all by name select * from {kept.rows}"
     added = added_up(f"select * from ({rows}) where level = ''", by, _OF_DAY, _ADDED)
-    found = connection.execute(f"with charged as {charged} {added}", params).fetchall()
+    found = connection.execute(f"with these as {charged} {added}", params).fetchall()
     shares = _shares(connection, by, zone, wanted, kept)
     return [(*row, shares.get(row[: len(by)], (None, None, None))) for row in found]
 
@@ -151,7 +150,7 @@ def _shares(
             where = f"{where} and {DAY} in ({days})"
     keys = [f"{_OF_DAY.get(key, key)} as key_{key}" for key in by]
     query = f"""
-        with charged as (select * from operations where {where})
+        with these as (select * from charged where {where})
         select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(connection, by, zone)}
         {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
     """
@@ -170,11 +169,11 @@ def _columns(named: set[str]) -> list[str]:
 
 
 def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:
-    """Return what gives the operations of `charged` the column `day`."""
+    """Return what gives the operations of `these` the column `day`."""
     if not set(PERIODS) & set(by):
-        return "charged"
+        return "these"
     if zone is UTC:
-        return "(select *, cast(timestamp as date) as day from charged)"
+        return "(select *, cast(timestamp as date) as day from these)"
     query = "select distinct cast(timestamp as date) from operations"
     dates = {found for (found,) in connection.execute(query).fetchall()}
     nearby = (-1, 0, 1)
@@ -185,7 +184,7 @@ def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> st
     for day in days:
         bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
         connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
-    return "charged join days on timestamp >= begins and timestamp < ends"
+    return "these join days on timestamp >= begins and timestamp < ends"
 
 
 def _is_usual(day: date) -> bool:
@@ -202,7 +201,7 @@ def _query(by: Sequence[str], charged: str, table: str) -> str:
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
     figures = [f"{expression} as {name}" for name, expression in _figures(by).items()]
     return f"""
-        with charged as {charged}
+        with these as {charged}
         select {", ".join([*keys, *figures])} from {table}
         {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
     """

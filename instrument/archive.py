@@ -90,7 +90,8 @@ class Part(Struct, frozen=True):
 class Manifest(Struct, frozen=True):
     """Everything that counts in an archive. Paths are relative to it.
 
-    `days` is the file of the sums by day, and `prices` the price list that they were made with;
+    `days` is the file of the sums by day, `prices` the price list that they were made with, and
+    `unsummed` the days that have got operations since;
     `damaged` are files of lines that nothing could be made of, `other` the lines of the journal
     that are about the log itself.
     """
@@ -101,6 +102,7 @@ class Manifest(Struct, frozen=True):
     sessions: tuple[str, ...] = ()
     days: str | None = None
     prices: str | None = None
+    unsummed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     other: tuple[Raw, ...] = ()
 

@@ -25,6 +25,7 @@ from instrument._files import close, lock, make_private_directory, open_locked, 
 from instrument._gather import Reading
 from instrument._scan import Line, Skipped, Source, needle, scan
 from instrument._snapshot import closed_segments
+from instrument._summing import is_behind, summed_up
 from instrument._survey import Survey, survey
 from instrument.archive import (
     Manifest,
@@ -41,7 +42,7 @@ from instrument.pricing import Pricing
 
 __all__ = ["Compaction", "changing", "compact"]
 
-BATCH_BYTES = 160 * 1024**2
+BATCH_BYTES = 96 * 1024**2
 _OUR_FILE = re.compile(r"\.?[0-9a-f]{16}\b.*")
 _SCRATCH = "unfinished-"
 
@@ -83,14 +84,15 @@ def compact(
     """
     sources = Reading([log_dir]).snapshot.listed
     batches = list(_batches(closed_segments(sources, all_segments=all_segments), most_bytes))
-    if not batches:
-        return Compaction()
     result = Compaction()
+    if not batches and not is_behind(read_manifest(log_dir), pricing):
+        return result
     with changing(log_dir):
         for batch in batches:
             size = sum(map(_size, batch))
-            result += _move(log_dir, pricing, batch)
+            result += _move(log_dir, batch)
             advance(size)
+        _sum_up(log_dir, pricing)
     return result
 
 
@@ -129,7 +131,7 @@ class _Held(Struct):
     survey: Survey
 
 
-def _move(log_dir: Path, pricing: Pricing, sources: list[Source]) -> Compaction:
+def _move(log_dir: Path, sources: list[Source]) -> Compaction:
     """Move some segments at once: either all that can be moved is in the archive, or nothing."""
     left: dict[str, str] = {}
     with ExitStack() as stack:
@@ -141,7 +143,7 @@ def _move(log_dir: Path, pricing: Pricing, sources: list[Source]) -> Compaction:
         held = [_look(counted[each.path]) for each in locked if each.path in counted]
         ended = _interrupted(held, reading, left) if held else {}
         moved = [each for each in held if each.source.path.name not in left]
-        result = _write(log_dir, pricing, moved, ended) if moved else Compaction()
+        result = _write(log_dir, moved, ended) if moved else Compaction()
         for path, size in [(each, None) for each in done] + [_place(each) for each in moved]:
             # somebody who takes no lock may have appended to it: the rest is for the next time
             if size is None or path.stat().st_size == size:
@@ -206,14 +208,12 @@ def _unended(held: list[_Held], sources: list[Source]) -> list[Line]:
     return begun.left()
 
 
-def _write(
-    log_dir: Path, pricing: Pricing, moved: list[_Held], ended: dict[str, list[Operation]]
-) -> Compaction:
+def _write(log_dir: Path, moved: list[_Held], ended: dict[str, list[Operation]]) -> Compaction:
     before, directory = read_manifest(log_dir), archive_dir(log_dir)
     segments = [_segment(each) for each in moved]
     with (
         tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch,
-        Batch(directory, Path(scratch), secrets.token_hex(8), segments, pricing) as batch,
+        Batch(directory, Path(scratch), secrets.token_hex(8), segments) as batch,
     ):
         batch.fill([(each.source, each.survey) for each in moved], ended, before)
         after = batch.write(before)
@@ -225,6 +225,17 @@ def _write(
         bytes_before=sum(each.survey.size - each.source.begin for each in moved),
         bytes_after=sum(each.size for each in new),
     )
+
+
+def _sum_up(log_dir: Path, pricing: Pricing) -> None:
+    manifest, directory = read_manifest(log_dir), archive_dir(log_dir)
+    if not is_behind(manifest, pricing):
+        return
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch:
+        name = secrets.token_hex(8)
+        write_manifest(log_dir, summed_up(manifest, directory, Path(scratch), name, pricing))
+    if manifest.days is not None:
+        (directory / manifest.days).unlink(missing_ok=True)
 
 
 def _segment(held: _Held) -> Segment:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import suppress
 from datetime import datetime
@@ -15,7 +14,8 @@ from msgspec.structs import replace
 from instrument._archived import files_of
 from instrument._costs import quoted
 from instrument._days import of_days
-from instrument._files import make_private_directory, open_private
+from instrument._files import make_private_directory
+from instrument._filing import copy
 from instrument.archive import Manifest, archive_dir, read_manifest, write_manifest
 from instrument.compaction import changing
 
@@ -43,10 +43,12 @@ def prune(log_dir: Path, before: datetime, *, keep_summary: bool) -> Pruned:
         manifest = read_manifest(log_dir)
         old = [each for each in manifest.parts if each.last < before]
         directory, name = archive_dir(log_dir), secrets.token_hex(8)
+        left = {each.day for each in manifest.parts if each not in old}
         after = replace(
             manifest,
             parts=tuple(each for each in manifest.parts if each not in old),
             sessions=_sessions(manifest, directory, name, before),
+            unsummed=tuple(each for each in manifest.unsummed if each in left),
             days=manifest.days if keep_summary else _days(manifest, directory, name, before),
         )
         write_manifest(log_dir, after)
@@ -85,13 +87,7 @@ def _days(manifest: Manifest, directory: Path, name: str, before: datetime) -> s
 def _copy(rows: str, target: Path) -> int:
     """Write rows to a file of this user's alone; return how many there are."""
     make_private_directory(target.parent)
-    descriptor = open_private(target, os.O_WRONLY | os.O_TRUNC)
-    try:
-        with duckdb.connect() as connection:
-            query = f"copy (select * from {rows}) to {quoted(str(target))}"
-            options = "(format parquet, compression zstd, use_tmp_file false)"
-            ((count,),) = connection.execute(f"{query} {options}").fetchall()
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with duckdb.connect() as connection:
+        copy(connection, f"select * from {rows}", target)
+        ((count,),) = connection.execute(f"select count(*) from {files_of([target])}").fetchall()
     return int(count)

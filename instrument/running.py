@@ -17,8 +17,8 @@ from instrument._finished import (
     Following,
     counted,
     put_beside,
+    put_end,
     put_steps,
-    put_verdict,
     taken,
 )
 from instrument._said import (
@@ -62,7 +62,7 @@ class Site(Struct, eq=False):
 
     `slow` says that the next call leaves a begin line: the first one does, and every one after a
     call that lasted over 100 ms. `lazy` says that its calls return what starts later, `asks` that
-    there is a `usage` or `success` to ask.
+    there is a `usage` or `success` to ask, `failed` that a call may be another attempt.
     """
 
     service: str
@@ -75,6 +75,7 @@ class Site(Struct, eq=False):
     slow: bool = True
     lazy: bool = False
     asks: bool = False
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.asks = self.usage is not None or self.success is not None
@@ -169,6 +170,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.done or self.recorder.closed:
             return
         try:
+            self.site.failed = True
             verdict = self._what_happened(error)
             following = self.following
             if following is None:
@@ -351,12 +353,12 @@ class RunningOperation(Scope, eq=False, weakref=True):
             owner,
             pid=active.pid,  # with two more arguments, Python would collect them in a list first
         )
-        if reading is not NOTHING or dropped:
-            put_beside(line, reading, dropped, active)
+        if reading is not NOTHING or dropped or own.details:
+            put_beside(line, reading, own, dropped, active)
         if self.failure is not None and verdict is None:
             verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
-        if verdict is not None:
-            put_verdict(line, verdict, active)
+        if verdict is not None or site.failed:
+            put_end(line, verdict, active)
         if following is not None:
             put_steps(line, following, self.begun_ns)
         if elapsed_ns > SLOW_NS or site.slow:

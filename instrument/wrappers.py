@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import suppress
 from contextvars import Token
 from functools import partial, wraps
 from time import perf_counter_ns
-from types import AsyncGeneratorType, GeneratorType, coroutine
+from types import GeneratorType, coroutine
 from typing import Any, Protocol
 
 from instrument import context
@@ -368,7 +368,7 @@ def tapped(
     opening: Any = None,
     is_last: Callable[[Any], bool] | None = None,
 ) -> Any:
-    """Return a generator over `iterator` that tells the operation of every item and of the end.
+    """Return an iterator over `iterator` that tells the operation of every item and of the end.
 
     `opening` is what was said of the response before the first item, `is_last` a `StreamClass`'s.
     When it is dropped before its end, by the garbage collector or the end of the process, the
@@ -376,15 +376,57 @@ def tapped(
     """
     steps = partial(TapSteps, operation, opening, is_last)
     if is_async:
-        plain: Any = (
-            iterator if isinstance(iterator, AsyncGeneratorType) else _async_items(iterator)
-        )
-        tap: Any = async_generator_wrapper(lambda: plain, steps)()
+        tap: Any = AsyncTap(iterator, steps)
     else:
         plain = iterator if isinstance(iterator, GeneratorType) else _items(iterator)
         tap = generator_wrapper(lambda: plain, steps)()
     weakref.finalize(tap, operation.left_early)
     return tap
+
+
+class AsyncTap:
+    """Around an asynchronous iterator, which alone is a generator, and closed as without us.
+
+    Of two of which one closes the other, the garbage collector may meet the inner one first.
+    """
+
+    def __init__(self, iterator: Any, steps_of: Callable[[], Steps]) -> None:
+        self._iterator = iterator
+        self._steps_of = steps_of
+        self._steps: Steps | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+    def __aiter__(self) -> AsyncTap:
+        return self
+
+    async def __anext__(self) -> Any:
+        steps = self._steps
+        if steps is None:
+            steps = self._steps = self._steps_of()
+        try:
+            try:
+                steps.enter()
+                chunk = await self._iterator.__anext__()
+            finally:
+                steps.leave()
+        except StopAsyncIteration:
+            steps.returned()
+            raise
+        except BaseException as error:
+            steps.leave()
+            steps.raised(error)
+            raise
+        steps.yielded(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        try:
+            await self._iterator.aclose()
+        finally:
+            if self._steps is not None:
+                self._steps.raised(GeneratorExit())
 
 
 def like(original: Any, wrapper: Any) -> Any:
@@ -404,13 +446,4 @@ def like(original: Any, wrapper: Any) -> Any:
 
 def _items(iterator: Iterator[Any]) -> Generator[Any, Any, None]:
     for item in iterator:  # noqa: UP028 - `yield from` would close it, which is the program's
-        yield item
-
-
-async def _async_items(iterator: AsyncIterator[Any]) -> AsyncGenerator[Any, Any]:
-    while True:
-        try:
-            item = await iterator.__anext__()
-        except StopAsyncIteration:
-            return
         yield item

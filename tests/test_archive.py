@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
+from child import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_questions import answers, plain
@@ -247,7 +248,7 @@ def write_events(log_dir: Path, written: list[Any]) -> None:
         write(log_dir, line, name=name)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(events, max_size=12))
 def test_any_log_answers_alike_before_between_and_after(written: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -484,3 +485,18 @@ def test_the_doctor_names_files_that_are_gone(tmp_path: Path) -> None:
     found = {each.check: each for each in log.doctor()}
     assert found["archive"].level == "problem"
     assert found["archive"].details["gone"] == [str(path)]
+
+
+def test_what_is_archived_is_not_imported_again(tmp_path: Path) -> None:
+    old, log_dir = tmp_path / "old.jsonl", tmp_path / "log"
+    line = {key: each for key, each in operation(1).items() if key != "operation_id"}
+    old.write_bytes(encoded(line))
+    program = f"""
+        from instrument.importers.original import import_original
+        print(import_original([{str(old)!r}], {str(log_dir)!r}).imported)
+    """
+    assert run(program, tmp_path) == ("1", "")
+    log = UsageLog(log_dir)
+    assert log.compact(all=True).operations == 1
+    assert run(program, tmp_path) == ("0", "")
+    assert len(log.operations()) == 1

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from responses import chat, chunks, counts, embedding, named, only
 from tool_output import gemini, printing
+from usage_samples import response as sample
 
 from instrument import current_operation, propagate, session, track, tracked
 from instrument.testing import CapturedOperations
@@ -350,3 +351,63 @@ def test_usage_said_in_blocks_is_each_blocks_own(capture_operations: CapturedOpe
         outer.set_usage(input_tokens=2)
     assert [each.tokens for each in capture_operations] == [2, 1]
     assert {each.usage_operation_id for each in capture_operations} == {None}
+
+
+def rebuilt(response: Any) -> Any:
+    return {"answer": "x", "model": response["model"], "usage": response["usage"]}
+
+
+def sdk_chat() -> Any:
+    types = pytest.importorskip("openai.types.chat")
+    return types.ChatCompletion.model_validate(sample("openai_chat"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rebuilt(inner(sample("openai_chat"))),
+        lambda: {"usage": inner(sdk_chat()).usage, "answer": "x"},
+        lambda: {"usage": inner(sdk_chat()).usage.model_dump(), "model": sdk_chat().model},
+        lambda: json.dumps({"usage": inner(sdk_chat()).usage.model_dump()}),
+        lambda: {"usage": {"prompt_tokens": 1200, "completion_tokens": inner(sdk_chat()) and 300}},
+    ],
+    ids=["dict", "object", "dump", "json", "counts"],
+)
+def test_a_result_made_of_a_counted_responses_usage_is_not_counted_again(
+    capture_operations: CapturedOperations, make: Callable[[], Any]
+) -> None:
+    tracked(service="s", operation="outer")(make)()
+    outer = named(capture_operations, "outer")
+    assert outer.usage_operation_id == named(capture_operations, "inner").operation_id
+    assert nothing_of_its_own(outer)
+
+
+def test_usage_taken_out_of_an_earlier_response_is_not_counted_again(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        first = inner(sdk_chat())
+        inner(chat("later"))
+        return {"usage": first.usage, "answer": "x"}
+
+    tracked(service="s", operation="outer")(outer)()
+    assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+@pytest.mark.parametrize("changed", [{"prompt_tokens": 11}, {"total_tokens": 16}])
+def test_other_counts_without_an_id_are_the_outer_operations_own(
+    capture_operations: CapturedOperations, changed: dict[str, int]
+) -> None:
+    def outer() -> Any:
+        response = inner(chat("a"))
+        return {**rebuilt(response), "usage": {**response["usage"], **changed}}
+
+    tracked(service="s", operation="outer")(outer)()
+    assert named(capture_operations, "outer").tokens
+
+
+def test_two_equal_calls_count_twice_also_within_a_third(
+    capture_operations: CapturedOperations,
+) -> None:
+    tracked(service="s", operation="outer")(lambda: [inner(chat("a")), inner(chat("b"))])()
+    assert sum(each.tokens or 0 for each in capture_operations) == 30

@@ -66,9 +66,16 @@ def test_an_operation_that_stands_in_two_files_counts_once(tmp_path: Path) -> No
 
 
 def test_what_an_hour_in_the_cache_costs_is_in_the_sum(tmp_path: Path) -> None:
-    usage = {"input_tokens": 9_000, "output_tokens": 1, "cache_write_tokens": 5_000}
+    usage = {
+        "input_tokens": 9_000,
+        "output_tokens": 1,
+        "cache_write_tokens": 5_000,
+        "tokens": 9_001,
+    }
     keys = {"service": "anthropic", "model": "claude-sonnet-4-5"} | usage
-    write(tmp_path, operation(1, metadata={"cache_write_1h_tokens": 4_000}, **keys))
+    write(
+        tmp_path, operation(1, metadata={"usage_details": {"cache_write_1h_tokens": 4_000}}, **keys)
+    )
     write(tmp_path, operation(2, session_id="other", **keys), name="2026-11-21-host-0001.jsonl")
     log = UsageLog(tmp_path)
     (row,) = log.summary("model")

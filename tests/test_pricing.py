@@ -88,7 +88,8 @@ def test_rates_of_your_own_come_first_and_an_hour_of_cache_costs_its_own() -> No
     rates = {"input": 1.0, "output": 2.0, "cache_read": 0.1, "cache_write": 1.25}
     own = Pricing({"ours": rates | {"cache_write_1h": 2.0}})
     cached = {"cache_read_tokens": 400, "cache_write_tokens": 300}
-    one = call("ours", provider=None, metadata={"cache_write_1h_tokens": 100}, **cached)
+    details = {"usage_details": {"cache_write_1h_tokens": 100}}
+    one = call("ours", provider=None, metadata=details, **cached)
     cost = (300 * 1.0 + 400 * 0.1 + 200 * 1.25 + 100 * 2.0 + 100 * 2.0) / MILLION
     assert own.priced(one) == (pytest.approx(cost), "list")
     assert own.saved(one) == pytest.approx((700 - 40 - 250 - 200) / MILLION)

@@ -184,7 +184,7 @@ def test_a_cost_that_is_added_leaves_the_responses_tokens_alone(
     ask()
     found = only(capture_operations)
     assert (found.tokens, found.cost_usd, found.cost_source) == (16, 0.75, "caller")
-    assert found.metadata == {}
+    assert "impossible_usage" not in found.metadata
 
 
 def test_a_cost_in_the_response_is_the_providers(capture_operations: CapturedOperations) -> None:
@@ -228,7 +228,7 @@ def test_a_negative_count_is_not_hidden_by_adding_it(
     with track("work", service="s") as op:
         op.add_usage(input_tokens=10)
         op.add_usage(input_tokens=-3)
-    assert only(capture_operations).metadata == {"impossible_usage": {"input_tokens": -3}}
+    assert only(capture_operations).metadata["impossible_usage"] == {"input_tokens": -3}
 
 
 def test_large_counts_that_are_possible_add_nothing_to_the_metadata(

@@ -204,7 +204,7 @@ def test_a_plain_sdk_object_is_not_read_by_looking_for_fields(
     assert reader(value) == expected
 
 
-CHECKED = {"OpenAI response": {"error", "status"}, "Groq chat": {"x_groq"}}
+CHECKED = {"OpenAI response": {"error", "status", "tools"}, "Groq chat": {"x_groq"}}
 
 
 @QUIET

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ import click
 from instrument._config import settings
 from instrument._gather import Reading
 from instrument._scan import Skipped, scan, sources_of
+from instrument._wanted import Wanted
 from instrument.log import UsageLog
 
 __all__ = [
@@ -68,9 +69,11 @@ def resolved(log: UsageLog, wanted: str) -> str:
 
 def recent_values(log: UsageLog, name: str) -> list[str]:
     """List the services or models in some of the newest lines, the most frequent first."""
-    sources = Reading(log.paths, may_vanish=True).newest_sources
-    lines = islice(scan(sources, Skipped()), LOOKED_AT)
-    found = Counter(getattr(line.head, name) for line in lines)
+    reading = Reading(log.paths, may_vanish=True)
+    lines = scan(reading.newest_sources, Skipped())
+    if reading.archive is not None:
+        lines = chain(lines, reading.archive.lines(Wanted(), LOOKED_AT))
+    found = Counter(getattr(line.head, name) for line in islice(lines, LOOKED_AT))
     return [value for value, _ in found.most_common() if value]
 
 

@@ -47,7 +47,7 @@ _OPENAI = (
     *_methods(
         "openai.resources.responses.responses",
         "responses",
-        *_both("Responses.create", "Responses.parse"),
+        *_both("Responses.create", "Responses.parse", "Responses.compact"),
     ),
     *_methods("openai.resources.completions", "completions", *_both("Completions.create")),
     *_methods("openai.resources.embeddings", "embeddings", *_both("Embeddings.create")),
@@ -61,6 +61,9 @@ _OPENAI = (
 _MESSAGES = _both("Messages.create", "Messages.parse", "Messages.stream")
 _ANTHROPIC = (
     *_methods("anthropic.resources.messages.messages", "messages", *_MESSAGES),
+    *_methods(
+        "anthropic.resources.messages.batches", "messages.batches", *_both("Batches.results")
+    ),
     *_methods("anthropic.resources.beta.messages.messages", "beta.messages", *_MESSAGES),
 )
 _GOOGLE = _methods(
@@ -68,11 +71,27 @@ _GOOGLE = _methods(
     "models",
     *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
 )
+_COMPLETE = ("complete", "complete_async", "stream", "stream_async")
+_CONVERSE = tuple(
+    f"{verb}{kind}"
+    for verb in ("start", "append", "restart")
+    for kind in ("", "_async", "_stream", "_stream_async")
+)
 _MISTRAL = (
     *_methods(
         "mistralai.client.chat",
         "chat",
-        *(f"Chat.{name}" for name in ("complete", "complete_async", "stream", "stream_async")),
+        *(f"Chat.{name}" for name in _COMPLETE),
+    ),
+    *_methods(
+        "mistralai.client.agents",
+        "agents",
+        *(f"Agents.{name}" for name in _COMPLETE),
+    ),
+    *_methods(
+        "mistralai.client.conversations",
+        "conversations",
+        *(f"Conversations.{name}" for name in _CONVERSE),
     ),
     *_methods(
         "mistralai.client.embeddings", "embeddings", "Embeddings.create", "Embeddings.create_async"
@@ -80,12 +99,22 @@ _MISTRAL = (
     *_methods(
         "mistralai.client.fim",
         "fim",
-        *(f"Fim.{name}" for name in ("complete", "complete_async", "stream", "stream_async")),
+        *(f"Fim.{name}" for name in _COMPLETE),
     ),
 )
+# whole responses pass through what `with_raw_response` gives, too; streams there have no end
 _COHERE = tuple(
-    Target("cohere.v2.client", f"{prefix}V2Client.{name}", name)
-    for name in ("chat", "chat_stream", "embed", "rerank")
+    Target(module, f"{prefix}{name}", name.partition(".")[2])
+    for module, names in (
+        ("cohere.v2.raw_client", ("RawV2Client.chat", "RawV2Client.embed", "RawV2Client.rerank")),
+        ("cohere.v2.client", ("V2Client.chat_stream",)),
+        (
+            "cohere.raw_base_client",
+            ("RawBaseCohere.chat", "RawBaseCohere.embed", "RawBaseCohere.rerank"),
+        ),
+        ("cohere.base_client", ("BaseCohere.chat_stream",)),
+    )
+    for name in names
     for prefix in ("", "Async")
 )
 _OLLAMA = tuple(
@@ -99,10 +128,13 @@ _OLLAMA = tuple(
 )
 _BEDROCK = (Target("botocore.client", "BaseClient._make_api_call", "converse", "modelId"),)
 # the package's own names: what the functions call of each other stands in its modules
-_LITELLM = tuple(
-    Target("litellm", f"{prefix}{name}", name)
-    for name in ("completion", "text_completion", "embedding", "responses", "rerank")
-    for prefix in ("", "a")
+_LITELLM = (
+    *(
+        Target("litellm", f"{prefix}{name}", name)
+        for name in ("completion", "text_completion", "embedding", "responses", "rerank")
+        for prefix in ("", "a")
+    ),
+    Target("litellm", "anthropic_messages", "anthropic_messages"),
 )
 _GROQ = (
     *_methods("groq.resources.chat.completions", "chat.completions", *_both("Completions.create")),

@@ -21,6 +21,7 @@ from msgspec.structs import asdict, replace
 
 from instrument._clean import encode_lines
 from instrument._config import as_path, settings
+from instrument._gather import Reading
 from instrument._lines import decode_head, moment_of, operation_of, record_of, salvage
 from instrument._scan import Skipped, scan, sources_of
 from instrument.errors import InstrumentError
@@ -273,8 +274,9 @@ def _lines(file: BinaryIO, advance: Callable[[int], None]) -> Iterator[bytes]:
 
 def _ids_in(log_dir: Path) -> set[str | None]:
     """Return the ids of all operations in the log, and those that lines without one would get."""
-    known: set[str | None] = set()
-    for source in sources_of([log_dir], may_vanish=True):
+    reading = Reading([log_dir], may_vanish=True)
+    known: set[str | None] = set(reading.archive.operation_ids() if reading.archive else ())
+    for source in reading.sources:
         ids = ContentIds()
         for line in scan([source], Skipped()):
             if line.head.is_operation:

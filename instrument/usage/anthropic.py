@@ -6,12 +6,31 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from instrument.usage import http
+from instrument.usage import batches, http
 from instrument.usage.families import read_document
-from instrument.usage.fields import NOTHING, added, by_fields, failure, part, text
+from instrument.usage.fields import (
+    NOTHING,
+    USUAL_TIERS,
+    USUAL_TIERS_OR_NONE,
+    added,
+    by_fields,
+    failure,
+    part,
+    text,
+    usage_details,
+)
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
+__all__ = [
+    "CLASSES",
+    "PLAIN",
+    "STREAMS",
+    "details_of",
+    "matches",
+    "new_merge",
+    "read",
+    "streams",
+]
 
 _COUNTS = (
     "input_tokens",
@@ -19,7 +38,14 @@ _COUNTS = (
     "cache_creation_input_tokens",
     "output_tokens",
     "output_tokens_details",
+    "cache_creation",
+    "inference_geo",
+    "server_tool_use",
+    "service_tier",
+    "speed",
 )
+_USUAL_PLACES = (None, "global", "not_available")
+_EMPTY: dict[str, Any] = {}
 _EVENTS = frozenset(
     {
         "content_block_delta",
@@ -69,6 +95,27 @@ def read(fields: Fields) -> Reading:
         *_failure(fields),
         None,
         fields.get("usage") if usage else None,
+        details_of(usage),
+    )
+
+
+def details_of(usage: Fields) -> dict[str, Any] | None:
+    """Return what of a usage costs more or less than its counts say.
+
+    A place of inference has its own price, which no list knows.
+    """
+    written, tools = part(usage, "cache_creation"), part(usage, "server_tool_use")
+    tier, speed, place = (
+        text(usage.get(name)) for name in ("service_tier", "speed", "inference_geo")
+    )
+    if speed is not None and speed not in USUAL_TIERS:
+        tier = speed if tier is None or tier in USUAL_TIERS else f"{tier} {speed}"
+    if place not in _USUAL_PLACES:
+        tier = f"{tier or 'standard'} {place}"
+    return usage_details(
+        tier,
+        cache_write_1h_tokens=(written or NOTHING).get("ephemeral_1h_input_tokens"),
+        web_searches=(tools or NOTHING).get("web_search_requests"),
     )
 
 
@@ -83,7 +130,17 @@ def read_message(message: Any) -> Reading | None:
         counts = usage.__dict__
         new, cached = counts["input_tokens"], counts["cache_read_input_tokens"]
         written, details = counts["cache_creation_input_tokens"], counts["output_tokens_details"]
-        if message.__pydantic_extra__ or usage.__pydantic_extra__ or "error" in fields:
+        lasting = counts["cache_creation"]
+        if (
+            message.__pydantic_extra__
+            or usage.__pydantic_extra__
+            or "error" in fields
+            or (lasting is not None and lasting.__dict__["ephemeral_1h_input_tokens"])
+            or counts["server_tool_use"] is not None
+            or counts["inference_geo"] is not None
+            or counts["service_tier"] not in USUAL_TIERS_OR_NONE
+            or counts["speed"] not in USUAL_TIERS_OR_NONE
+        ):
             return read_object(message)
         if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
             whole = new + cached + written
@@ -100,7 +157,7 @@ def read_message(message: Any) -> Reading | None:
         else:
             thinking = details.__dict__["thinking_tokens"]
         output = counts["output_tokens"]
-    except (AttributeError, KeyError):
+    except (AttributeError, KeyError, TypeError):
         return read_object(message)
     return Reading(
         whole,
@@ -126,7 +183,18 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
             return read_document(fields)
         new, cached = usage["input_tokens"], usage["cache_read_input_tokens"]
         written = usage["cache_creation_input_tokens"]
-        if "error" in fields or "status" in fields or "ResponseMetadata" in fields:
+        lasting = usage.get("cache_creation") or _EMPTY
+        if (
+            "error" in fields
+            or "status" in fields
+            or "ResponseMetadata" in fields
+            or type(lasting) is not dict
+            or lasting.get("ephemeral_1h_input_tokens")
+            or usage.get("server_tool_use") is not None
+            or usage.get("inference_geo") is not None
+            or usage.get("service_tier") not in USUAL_TIERS_OR_NONE
+            or usage.get("speed") not in USUAL_TIERS_OR_NONE
+        ):
             return read_document(fields)
         if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
             whole = new + cached + written
@@ -143,7 +211,7 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
             thinking = details.get("thinking_tokens")
         else:
             return read_document(fields)
-    except KeyError:
+    except (KeyError, TypeError):
         return read_document(fields)
     return Reading(
         whole,
@@ -226,7 +294,12 @@ CLASSES: dict[str, Reader] = {
     "BetaMessage": read_message,
     "LegacyAPIResponse": http.read_wrapped,
     "Message": read_message,
+    "BetaMessageBatchIndividualResponse": batches.read_object,
+    "MessageBatchIndividualResponse": batches.read_object,
 }
+
+WHOLE = frozenset({"BetaMessageBatchIndividualResponse", "MessageBatchIndividualResponse"})
+"""The classes of what comes in streams and is no chunk, but a whole response each."""
 
 PLAIN: dict[str, Reader] = {"message": read_plain}
 
@@ -242,6 +315,8 @@ STREAMS: dict[tuple[str, str], StreamClass] = {
     ("anthropic", "AsyncStream"): _ASYNC_STREAM,
     ("anthropic._streaming", "Stream"): _STREAM,
     ("anthropic._streaming", "AsyncStream"): _ASYNC_STREAM,
+    ("anthropic._decoders.jsonl", "JSONLDecoder"): _STREAM,
+    ("anthropic._decoders.jsonl", "AsyncJSONLDecoder"): _ASYNC_STREAM,
     ("anthropic._response", "ResponseContextManager"): _MANAGER,
     ("anthropic._response", "AsyncResponseContextManager"): _ASYNC_MANAGER,
     (_MESSAGES, "MessageStream"): _STREAM,

@@ -8,8 +8,9 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import Decoder
 
 from instrument.usage.decoding import decoded
+from instrument.usage.failures import attempt_of_metadata
 from instrument.usage.families import read_document
-from instrument.usage.fields import NOTHING, added, fields_of, part, text
+from instrument.usage.fields import NOTHING, added, fields_of, part, text, usage_details
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -50,6 +51,7 @@ _PLAIN = frozenset(
 )
 _PLAIN_USAGE = frozenset({*_NAMES, "cacheDetails"})
 _FAILED = ("error", "exception")
+_AN_HOUR = "1h"
 _MOST_DIGITS = 18
 
 
@@ -100,11 +102,16 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
         else:
             return read_document(fields)
         status = metadata["HTTPStatusCode"]
-        if type(status) is not int or status >= 400:
+        if type(status) is not int or status >= 400 or metadata.get("RetryAttempts"):
+            return read_document(fields)
+        lasting = usage.get("cacheDetails")
+        if fields.get("serviceTier") or (
+            lasting and (len(lasting) > 1 or lasting[0]["ttl"] == _AN_HOUR)
+        ):
             return read_document(fields)
         if type(response_id) is not str or not response_id:
             return read_document(fields)
-    except KeyError:
+    except (IndexError, KeyError, TypeError):
         return read_document(fields)
     return Reading(
         whole,
@@ -186,7 +193,7 @@ class _Merge:
         if "stream" in fields:
             self._kind = "chat"
         if matches(fields):
-            self._response["trace"] = fields.get("trace")
+            self._note(fields)
             self._counts, self._source, self._kind = _counts(fields)
         return True
 
@@ -221,8 +228,13 @@ class _Merge:
         usage = part(metadata, "usage")
         if usage is not None:
             self._counts, self._source = tuple(map(usage.get, _NAMES)), metadata["usage"]
-            self._response["trace"] = metadata.get("trace")
+            self._note(metadata)
             self._kind = "chat"
+
+    def _note(self, fields: Fields) -> None:
+        self._response.update(
+            {name: fields.get(name) for name in ("serviceTier", "trace", "usage")}
+        )
 
 
 def _reading(
@@ -249,7 +261,18 @@ def _reading(
         *failure,
         None,
         source,
+        _details(fields),
+        attempt=attempt_of_metadata(metadata),
     )
+
+
+def _details(fields: Fields) -> dict[str, Any] | None:
+    """Return what was written to a cache that lives for an hour, and an unusual service tier."""
+    written = (part(fields, "usage") or NOTHING).get("cacheDetails")
+    entries = [fields_of(each) or NOTHING for each in written] if type(written) is list else []
+    lasting = [each.get("inputTokens") for each in entries if each.get("ttl") == _AN_HOUR]
+    tier = (part(fields, "serviceTier") or NOTHING).get("type")
+    return usage_details(tier, cache_write_1h_tokens=added(*lasting))
 
 
 def _counts(fields: Fields) -> tuple[tuple[Any, ...], Any, str | None]:

@@ -12,6 +12,7 @@ from instrument.usage.fields import (
     added,
     amounts,
     by_fields,
+    fields_of,
     first,
     part,
     text,
@@ -167,6 +168,13 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
     )
 
 
+def read_raw(response: Any) -> Reading | None:
+    """Read what `with_raw_response` gives by the response inside."""
+    data = (fields_of(response) or NOTHING).get("_data")
+    read_data = CLASSES.get(type(data).__name__)
+    return None if read_data is None or read_data is read_raw else read_data(data)
+
+
 def streams(fields: Fields) -> bool:
     """Tell whether this begins or ends a stream's message, or is a whole response."""
     event = _event(fields)
@@ -253,12 +261,14 @@ def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
 
 
 CLASSES: dict[str, Reader] = {
+    "AsyncHttpResponse": read_raw,
     "ClassifyResponse": read_object,
     "EmbedByTypeResponse": read_object,
     "EmbedFloatsResponse": read_object,
     "EmbeddingsByTypeEmbedResponse": read_object,
     "EmbeddingsFloatsEmbedResponse": read_object,
     "Generation": read_object,
+    "HttpResponse": read_raw,
     "NonStreamedChatResponse": read_object,
     "RerankResponse": read_object,
     "V2ChatResponse": read_chat,

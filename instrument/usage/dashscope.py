@@ -169,7 +169,7 @@ def _reading(fields: Fields, usage: Fields, source: Any) -> Reading:
         *failure,
         None,
         source,
-        _others(usage) if failure[0] is None else amounts(http_status=_status(fields)),
+        _others(usage) if failure[0] is None else _failure_details(fields),
     )
 
 
@@ -221,6 +221,15 @@ def _failure(fields: Fields) -> tuple[str | None, str | None, str | None]:
     if status == _OK or (status is None and code is None):
         return None, None, None
     return "error", code or f"http_{status}", text(fields.get("message"))
+
+
+def _failure_details(fields: Fields) -> dict[str, Any] | None:
+    told = {
+        "http_status": _status(fields),
+        "error_code": text(fields.get("code")),
+        "request_id": text(fields.get("request_id")),
+    }
+    return {name: value for name, value in told.items() if value is not None} or None
 
 
 def _status(fields: Fields) -> int | None:

@@ -17,7 +17,7 @@ _HEAVY = frozenset(
 )
 _ERROR_CHARACTERS = 65_536
 _TAIL_CHARACTERS = 1_024
-_MAX_LINES = 20_000
+_MAX_LINES = 100_000  # as many as there are in the largest batch
 
 _ALWAYS = ('"usage', '"stats"')
 _IF_SHORT = ('"error"', '"failed"', '"init"', '"is_error"', '"thread_id"')

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 from msgspec import MsgspecError
 from msgspec.json import Decoder
 
+from instrument.usage.retries import attempt_behind
+
 __all__ = [
     "NO_OUTCOME",
     "Outcome",
     "attempt_of",
+    "attempt_of_metadata",
     "attempt_of_request",
     "details_of",
     "details_of_response",
@@ -92,14 +95,15 @@ def outcome_of(error: BaseException) -> Outcome:
     """Return both; what tenacity gave up on is looked at in its place."""
     own = _own_fields(error)
     if not own:
-        return NO_OUTCOME
+        tried = attempt_behind(error)
+        return NO_OUTCOME if tried is None else Outcome(None, tried)
     last = own.get("last_attempt")
     tried = _attributes(last).get("attempt_number") if last is not None else None
-    if type(tried) is int:
+    if type(tried) is int and 1 <= tried <= _MOST_ATTEMPTS:
         cause = _attributes(last).get("_exception")
         own = _own_fields(cause) if issubclass(type(cause), BaseException) else _NONE
-        return Outcome(_details(cause, own) if own else None, _possible_attempt(tried))
-    return Outcome(_details(error, own), _attempt(own))
+        return Outcome(_details(cause, own) if own else None, tried)
+    return Outcome(_details(error, own), attempt_behind(error) or _attempt(own))
 
 
 def details_of_response(response: Any, status: int, code: str | None) -> dict[str, Any]:
@@ -343,7 +347,10 @@ def _attempt(own: Own) -> int | None:
     """Return the attempt that the SDKs of OpenAI and Anthropic write into their requests."""
     request = own.get("request") or own.get("_request")
     if request is None and own.get("response") is not None:
-        request = _attributes(own["response"]).get("_request")
+        answer = _attributes(own["response"])
+        request = answer.get("_request")
+        if request is None:
+            return attempt_of_metadata(_attributes(answer.get("ResponseMetadata")))
     return None if request is None else attempt_of_request(request)
 
 
@@ -358,5 +365,12 @@ def attempt_of_request(request: Any) -> int | None:
     return _possible_attempt(int(value) + 1)
 
 
+def attempt_of_metadata(metadata: Any) -> int | None:
+    """Return the attempt that AWS's clients tell in the `ResponseMetadata` of an answer."""
+    retries = metadata.get("RetryAttempts")
+    return _possible_attempt(retries + 1) if type(retries) is int else None
+
+
 def _possible_attempt(number: int) -> int | None:
-    return number if 1 <= number <= _MOST_ATTEMPTS else None
+    """Leave out a first attempt: who calls the SDK may have tried before."""
+    return number if 1 < number <= _MOST_ATTEMPTS else None

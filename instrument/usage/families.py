@@ -58,7 +58,9 @@ BY_KEY: dict[str, tuple[str, ...]] = {
     "error": ("tools", "anthropic", "google", "openai"),
     "is_error": ("tools",),
     "stats": ("tools",),
-    "response": ("openai",),
+    "custom_id": ("batches",),
+    "recordId": ("batches",),
+    "response": ("batches", "openai"),
     "generated_text": ("huggingface",),
     "raw": ("llamaindex",),
     "meta": ("cohere",),
@@ -76,6 +78,7 @@ _BY_MARK = {
     "text_completion": "openai",
 }
 _STREAMING = (
+    "batches",
     "tools",
     "anthropic",
     "google",
@@ -90,6 +93,7 @@ _STREAMING = (
 _STREAMING_OBJECTS = frozenset({*_STREAMING, "groq", "huggingface", "litellm", "llamaindex", "xai"})
 
 _NEEDED: dict[str, frozenset[str]] = {
+    "batches": frozenset({"custom_id", "key", "recordId", "request"}),
     "bedrock": frozenset(
         {
             "ResponseMetadata",

@@ -10,6 +10,9 @@ from instrument.usage.reading import Fields, Reader, Reading
 
 __all__ = [
     "NOTHING",
+    "USAGE_DETAILS",
+    "USUAL_TIERS",
+    "USUAL_TIERS_OR_NONE",
     "added",
     "amounts",
     "by_fields",
@@ -18,12 +21,21 @@ __all__ = [
     "first",
     "part",
     "text",
+    "usage_details",
     "whole",
 ]
 
 NOTHING: Fields = MappingProxyType({})
 
+USAGE_DETAILS = "usage_details"
+"""The key of what a price depends on beside the counts."""
+
 _MOST = 10**12
+_NONE: dict[str, Any] = {}
+_KINDS_OF_CACHED = frozenset(f"cache_{kind}_read_tokens" for kind in ("audio", "image", "video"))
+USUAL_TIERS = frozenset({"auto", "default", "on_demand", "standard"})
+USUAL_TIERS_OR_NONE: frozenset[Any] = USUAL_TIERS | {None}
+"""How services say that a request was served as usual."""
 
 
 def fields_of(value: Any) -> Fields | None:
@@ -97,6 +109,19 @@ def amounts(**reported: Any) -> dict[str, Any] | None:
         if type(amount) in (int, float) and 0 <= amount <= _MOST
     }
     return possible or None
+
+
+def usage_details(tier: Any = None, **reported: Any) -> dict[str, Any] | None:
+    """Return as details what of a response's usage has a price of its own, `None` if nothing has.
+
+    Counts of zero say nothing, except of which kind cached tokens are. `tier` is that of the
+    service, if it is not the usual one.
+    """
+    known = amounts(**reported) or _NONE
+    found = {name: count for name, count in known.items() if count or name in _KINDS_OF_CACHED}
+    if text(tier) is not None and tier not in USUAL_TIERS:
+        found["service_tier"] = tier
+    return {USAGE_DETAILS: found} if any(found.values()) else None
 
 
 def whole(value: Any) -> Any:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from instrument.usage.families import read_document
-from instrument.usage.fields import NOTHING, added, by_fields, failure, fields_of, part, text
+from instrument.usage.fields import (
+    NOTHING,
+    added,
+    by_fields,
+    failure,
+    fields_of,
+    first,
+    part,
+    text,
+    usage_details,
+)
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -19,6 +30,12 @@ _SNAKE = (
     "thoughts_token_count",
     "cached_content_token_count",
     "traffic_type",
+    "service_tier",
+    "prompt_tokens_details",
+    "tool_use_prompt_tokens_details",
+    "cache_tokens_details",
+    "candidates_tokens_details",
+    "response_tokens_details",
 )
 _CAMEL = (
     "promptTokenCount",
@@ -29,7 +46,15 @@ _CAMEL = (
     "thoughtsTokenCount",
     "cachedContentTokenCount",
     "trafficType",
+    "serviceTier",
+    "promptTokensDetails",
+    "toolUsePromptTokensDetails",
+    "cacheTokensDetails",
+    "candidatesTokensDetails",
+    "responseTokensDetails",
 )
+_KINDS = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
+_TRAFFIC = "ON_DEMAND"
 _NAMES = frozenset(_SNAKE)
 _ODD = frozenset(
     {
@@ -47,6 +72,15 @@ _ODD = frozenset(
 """What beside the usage makes a dict more than a plain response."""
 
 _FINE = (None, None, None)
+_NO_OTHERS = [None] * 6
+_RARE = frozenset(
+    {
+        "cacheTokensDetails",
+        "responseTokensDetails",
+        "serviceTier",
+        "toolUsePromptTokensDetails",
+    }
+)
 
 
 class _Counts(NamedTuple):
@@ -58,6 +92,12 @@ class _Counts(NamedTuple):
     thoughts: Any = None
     cached: Any = None
     traffic_type: Any = None
+    service_tier: Any = None
+    prompt_kinds: Any = None
+    tool_use_kinds: Any = None
+    cached_kinds: Any = None
+    candidates_kinds: Any = None
+    live_kinds: Any = None
 
 
 def matches(fields: Fields) -> bool:
@@ -108,11 +148,27 @@ def read_generated(response: Any) -> Reading | None:
             if type(thoughts) is not int or thoughts < 0:
                 return read_object(response)
             output += thoughts
-        if type(model) is not str or type(response_id) is not str or not model or not response_id:
+        traffic = counts["traffic_type"]
+        if (
+            type(model) is not str
+            or type(response_id) is not str
+            or not model
+            or not response_id
+            or (traffic is not None and traffic != _TRAFFIC)
+        ):
             return read_object(response)
         cached, total = counts["cached_content_token_count"], counts["total_token_count"]
-        cloud = "gcp.gemini" if counts["traffic_type"] is None else "gcp.vertex_ai"
-    except (AttributeError, KeyError):
+        cloud = "gcp.gemini" if traffic is None else "gcp.vertex_ai"
+        # most name one kind alone, text, and of what was cached none
+        before, after = counts["prompt_tokens_details"], counts["candidates_tokens_details"]
+        if (
+            (before and (len(before) > 1 or before[0].__dict__["modality"] != "TEXT"))
+            or (after and (len(after) > 1 or after[0].__dict__["modality"] != "TEXT"))
+            or counts["cache_tokens_details"]
+            or counts["tool_use_prompt_tokens_details"]
+        ):
+            return read_object(response)
+    except (AttributeError, KeyError, TypeError, IndexError):
         return read_object(response)
     return Reading(
         new,
@@ -148,7 +204,17 @@ def read_embedded(response: Any) -> Reading | None:
         cached, cloud = counts["cached_content_token_count"], "gcp.vertex_ai"
         if counts["traffic_type"] is None:
             cloud = "gcp.gemini"
-    except (AttributeError, KeyError):
+        kinds = counts["prompt_tokens_details"]
+        if (
+            (counts["traffic_type"] is not None and counts["traffic_type"] != _TRAFFIC)
+            or (kinds and (len(kinds) > 1 or kinds[0].__dict__["modality"] != "TEXT"))
+            or counts["cache_tokens_details"]
+            or counts["tool_use_prompt_tokens_details"]
+            or counts["response_tokens_details"]
+            or counts["service_tier"] is not None
+        ):
+            return read_object(response)
+    except (AttributeError, KeyError, TypeError, IndexError):
         return read_object(response)
     return Reading(
         new,
@@ -187,7 +253,15 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
             output += thoughts
         if type(model) is not str or type(response_id) is not str or not model or not response_id:
             return read_document(fields)
-    except KeyError:
+        before, after = usage.get("promptTokensDetails"), usage.get("candidatesTokensDetails")
+        if (
+            (before and (len(before) > 1 or before[0]["modality"] != "TEXT"))
+            or (after and (len(after) > 1 or after[0]["modality"] != "TEXT"))
+            or not _RARE.isdisjoint(usage)
+            or usage.get("trafficType", _TRAFFIC) != _TRAFFIC
+        ):
+            return read_document(fields)
+    except (KeyError, TypeError, IndexError):
         return read_document(fields)
     return Reading(
         new,
@@ -199,7 +273,7 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
         None,
         model,
         response_id,
-        "gcp.gemini" if usage.get("trafficType") is None else "gcp.vertex_ai",
+        "gcp.vertex_ai" if "trafficType" in usage else "gcp.gemini",
         "generate_content",
         source=usage,
     )
@@ -268,7 +342,7 @@ def _counts(usage: Fields) -> _Counts:
 
 
 def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
-    prompt, candidates, total, tool_use, live, thoughts, cached, traffic = counts
+    prompt, candidates, total, tool_use, live, thoughts, cached, traffic, *others = counts
     candidates = live if candidates is None else candidates
     error = part(fields, "error") if "error" in fields else None
     failed: tuple[str | None, str | None, str | None] = _failure(error) if error else _FINE
@@ -287,7 +361,41 @@ def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
         *failed,
         None,
         source,
+        _details(traffic, *others) if others != _NO_OTHERS or traffic is not None else None,
     )
+
+
+def _details(
+    traffic: Any, tier: Any, prompt: Any, tool_use: Any, cached: Any, candidates: Any, live: Any
+) -> dict[str, Any] | None:
+    """Return the tokens that are no text, and how the request was served if not as usual."""
+    named = text(getattr(traffic, "value", traffic)) or _TRAFFIC
+    found: dict[str, Any] = {}
+    for form, lists in (
+        ("input_{}_tokens", (prompt, tool_use)),
+        ("cache_{}_read_tokens", (cached,)),
+        ("output_{}_tokens", (candidates, live)),
+    ):
+        for kind, count in _of_kinds(lists):
+            name = form.format(kind)
+            found[name] = added(found.get(name), count)
+    if cached is None:
+        served = found
+    else:
+        served = {f"cache_{kind}_read_tokens": 0 for kind in _KINDS.values()} | found
+    how = text(getattr(tier, "value", tier)) or named.removeprefix(_TRAFFIC).strip("_")
+    return usage_details(how.lower(), **served)
+
+
+def _of_kinds(lists: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    for several in lists:
+        for each in several if type(several) is list else ():
+            fields = fields_of(each) or NOTHING
+            kind = fields.get("modality")
+            name = _KINDS.get(str.__str__(kind)) if isinstance(kind, str) else None
+            count = first(fields.get("token_count"), fields.get("tokenCount"))
+            if name is not None and type(count) is int:
+                yield name, count
 
 
 def _failure(error: Fields) -> tuple[str, str, str | None]:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from instrument.usage import openai
 from instrument.usage.adding import combined
-from instrument.usage.fields import NOTHING, added, by_fields, fields_of, part, text
+from instrument.usage.fields import (
+    NOTHING,
+    USUAL_TIERS_OR_NONE,
+    added,
+    by_fields,
+    fields_of,
+    first,
+    part,
+    text,
+    usage_details,
+)
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -25,7 +37,13 @@ _PROVIDERS = {
 _PROBED = 1_024
 _RUNS = ("lc_run-", "run-")
 
+_BEFORE = frozenset({"cache_creation", "cache_read"})
+_AFTER = frozenset({"reasoning"})
+_TIERS = ("flex", "priority")
+_LASTING, _SHORT = "ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"
+
 _Counts = tuple[Any, Any, Any, Any, Any, Any]
+_EMPTY: dict[str, Any] = {}
 _NO_COUNTS: _Counts = (None, None, None, None, None, None)
 
 
@@ -38,7 +56,8 @@ def matches(fields: Fields) -> bool:
 def read(fields: Fields) -> Reading:
     """Read a whole message."""
     usage = part(fields, "usage_metadata") or NOTHING
-    return _reading(fields, _counts(usage), fields.get("usage_metadata") if usage else None)
+    source = fields.get("usage_metadata") if usage else None
+    return _reading(fields, _counts(usage), source, _others(usage))
 
 
 read_any: Reader = by_fields(read)
@@ -59,18 +78,19 @@ def read_message(message: Any) -> Reading | None:
             if type(provider) is not str or not provider:
                 return read_any(message)
             provider = _PROVIDERS.get(provider, provider)
-        before, after = usage.get("input_token_details"), usage.get("output_token_details")
-        cached = written = reasoning = None
-        if type(before) is dict:
-            cached, written = before.get("cache_read"), before.get("cache_creation")
-        elif before is not None:
+        before = usage.get("input_token_details", _EMPTY)
+        after = usage.get("output_token_details", _EMPTY)
+        if (
+            not type(before) is type(after) is dict
+            or not _BEFORE.issuperset(before)
+            or not _AFTER.issuperset(after)
+            or metadata.get("service_tier") not in USUAL_TIERS_OR_NONE
+        ):
             return read_any(message)
-        if type(after) is dict:
-            reasoning = after.get("reasoning")
-        elif after is not None:
-            return read_any(message)
+        cached, written = before.get("cache_read"), before.get("cache_creation")
+        reasoning = after.get("reasoning")
         new, output, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
-    except (AttributeError, KeyError):
+    except (AttributeError, KeyError, TypeError):
         return read_any(message)
     return Reading(
         new,
@@ -106,7 +126,8 @@ def read_result(result: Any) -> Reading | None:
         return found
     if part(output, "token_usage") is None:
         return found
-    return openai.read(
+    several = len(generations) if type(generations) is list else 1
+    read = openai.read(
         {
             "usage": output["token_usage"],
             "model": output.get("model_name"),
@@ -114,6 +135,9 @@ def read_result(result: Any) -> Reading | None:
             "object": "text_completion" if found is None else "chat.completion",
         }
     )
+    if several < 2 or found is not None:
+        return read
+    return replace(read, details=usage_details(responses=several))
 
 
 def streams(fields: Fields) -> bool:
@@ -127,10 +151,11 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 
 
 class _Merge:
-    __slots__ = ("_counts", "_message", "_metadata", "_source")
+    __slots__ = ("_counts", "_message", "_metadata", "_others", "_source")
 
     def __init__(self) -> None:
         self._counts: _Counts = _NO_COUNTS
+        self._others: dict[str, Any] = {}
         self._message: dict[str, Any] = {}
         self._metadata: dict[str, Any] = {}
         self._source: Any = None
@@ -145,13 +170,13 @@ class _Merge:
             self._metadata.setdefault("id", known)  # what comes first may have the provider's
         self._message["id"] = identity or known
         metadata = part(fields, "response_metadata") or NOTHING
-        for name in ("id", "model_name", "model", "model_provider"):
+        for name in ("id", "model_name", "model", "model_provider", "service_tier"):
             value = text(metadata.get(name))
             if value is not None:
                 self._metadata[name] = value
         usage = part(fields, "usage_metadata")
         if usage is not None:
-            self._count(_counts(usage), is_whole=fields.get("type") == "ai")
+            self._count(_counts(usage), _others(usage), is_whole=fields.get("type") == "ai")
             self._source = fields["usage_metadata"]
         return True
 
@@ -159,12 +184,15 @@ class _Merge:
         if not self._message:
             return None
         fields = {**self._message, "response_metadata": self._metadata}
-        return _reading(fields, self._counts, self._source)
+        return _reading(fields, self._counts, self._source, self._others)
 
-    def _count(self, counts: _Counts, *, is_whole: bool) -> None:
+    def _count(self, counts: _Counts, others: dict[str, Any], *, is_whole: bool) -> None:
         if is_whole:
-            self._counts = counts
+            self._counts, self._others = counts, others
             return
+        for name, count in others.items():
+            known = self._others.get(name)
+            self._others[name] = count if name == "tier" else added(known, count)
         first, second, third, fourth, fifth, sixth = (
             added(*pair) for pair in zip(self._counts, counts, strict=True)
         )
@@ -187,19 +215,39 @@ def _says(reading: Reading) -> bool:
 
 
 def _counts(usage: Fields) -> _Counts:
+    """Return the counts; those of a service tier have its name before theirs."""
     before = part(usage, "input_token_details") or NOTHING
     after = part(usage, "output_token_details") or NOTHING
+    tier = _tier(before)
     return (
         usage.get("input_tokens"),
         usage.get("output_tokens"),
-        before.get("cache_read"),
-        before.get("cache_creation"),
-        after.get("reasoning"),
+        first(before.get("cache_read"), before.get(f"{tier}_cache_read")),
+        first(before.get("cache_creation"), before.get(f"{tier}_cache_creation"))
+        or first(added(before.get(_LASTING), before.get(_SHORT)), before.get("cache_creation")),
+        first(after.get("reasoning"), after.get(f"{tier}_reasoning")),
         usage.get("total_tokens"),
     )
 
 
-def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
+def _tier(before: Fields) -> str | None:
+    return next((tier for tier in _TIERS if tier in before), None)
+
+
+def _others(usage: Fields) -> dict[str, Any]:
+    """Return what of the usage has a price of its own."""
+    before = part(usage, "input_token_details") or NOTHING
+    after = part(usage, "output_token_details") or NOTHING
+    found = {
+        "cache_write_1h_tokens": before.get(_LASTING),
+        "input_audio_tokens": before.get("audio"),
+        "output_audio_tokens": after.get("audio"),
+        "tier": _tier(before),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _reading(fields: Fields, counts: _Counts, source: Any, others: dict[str, Any]) -> Reading:
     metadata = part(fields, "response_metadata") or NOTHING
     provider = text(metadata.get("model_provider"))
     response_id, message_id = text(metadata.get("id")), text(fields.get("id"))
@@ -211,6 +259,7 @@ def _reading(fields: Fields, counts: _Counts, source: Any) -> Reading:
         None if provider is None else _PROVIDERS.get(provider, provider),
         "chat",
         source=source,
+        details=usage_details(**{"tier": metadata.get("service_tier"), **others}),
         is_renamed=response_id is None and _is_of_run(message_id),
     )
 

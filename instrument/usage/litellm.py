@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import openai
-from instrument.usage.fields import NOTHING, fields_of, part, text
+from instrument.usage.fields import NOTHING, USUAL_TIERS_OR_NONE, fields_of, part, text
 from instrument.usage.openai import OpenAIMerge
 from instrument.usage.plain import ODD, ODD_COUNTS
 from instrument.usage.reading import (
@@ -77,22 +77,45 @@ def read_chat(response: Any) -> Reading | None:
         model, response_id, name = fields["model"], fields["id"], hidden["custom_llm_provider"]
         if not type(name) is type(model) is type(response_id) is str or type(hidden) is not dict:
             return read_object(response)
-        if not name or not model or not response_id or "resp_" in response_id:
-            return read_object(response)
-        if fields["object"] != "chat.completion" or not _DECLARED.isdisjoint(extra):
+        if (
+            not name
+            or not model
+            or not response_id
+            or "resp_" in response_id
+            or fields["object"] != "chat.completion"
+            or not _DECLARED.isdisjoint(extra)
+            or extra.get("service_tier") not in USUAL_TIERS_OR_NONE
+            or "service_tier" in fields
+        ):
             return read_object(response)
         before, after = counts["prompt_tokens_details"], counts["completion_tokens_details"]
         named, cost = before.__dict__, hidden["response_cost"]
         cached, written = named["cached_tokens"], named.get("cache_write_tokens")
         if written is None:
             written = named.get("cache_creation_tokens")
-            if before.__pydantic_extra__:
-                return read_object(response)
-        if more and (cached is None or written is None or not _REPEATED.issuperset(more)):
+        if (
+            (more and (cached is None or written is None or not _REPEATED.issuperset(more)))
+            or before.__pydantic_extra__
+            or named.get("audio_tokens")
+            or named.get("image_tokens")
+            or named.get("video_tokens")
+            or named.get("cache_creation_token_details")
+            or "cached_tokens_details" in named
+        ):
             return read_object(response)
         new, output = counts["prompt_tokens"], counts["completion_tokens"]
         total = counts["total_tokens"]
-        reasoning = None if after is None else after.__dict__["reasoning_tokens"]
+        reasoning = None
+        if after is not None:
+            said = after.__dict__
+            reasoning = said["reasoning_tokens"]
+            if (
+                after.__pydantic_extra__
+                or said.get("audio_tokens")
+                or said.get("image_tokens")
+                or said.get("video_tokens")
+            ):
+                return read_object(response)
         if type(cost) is not float or not ODD_COUNTS.isdisjoint(counts):
             return read_object(response)
         if reasoning and (

@@ -203,7 +203,7 @@ def _remember(cls: type) -> Taker | None:
 
 def _taker(cls: type) -> Taker | None:
     name = sdk_family(cls)
-    if name is not None:
+    if name is not None and cls.__name__ not in getattr(load(name), "WHOLE", ()):
         key = (name, name not in _MIXED)
         return _object_taker(key, getattr(load(name), "fields_in", fields_of))
     if issubclass(cls, Mapping):

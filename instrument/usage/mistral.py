@@ -7,7 +7,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import openai
-from instrument.usage.fields import NOTHING, amounts, by_fields, fields_of, part, text
+from instrument.usage.fields import (
+    NOTHING,
+    amounts,
+    by_fields,
+    fields_of,
+    part,
+    text,
+    usage_details,
+)
 from instrument.usage.plain import read_chat_fields
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
@@ -35,7 +43,7 @@ def read(fields: Fields) -> Reading:
         kind=found.kind or _kind(fields),
         model=found.model or _model_of_outputs(fields),
         source=fields.get("usage") if usage else None,
-        details=amounts(audio_seconds=usage.get("prompt_audio_seconds")),
+        details={**(found.details or {}), **_heard(usage)} or None,
     )
 
 
@@ -99,6 +107,13 @@ class _Merge:
 
     def reading(self) -> Reading | None:
         return read(self._last) if self._last else None
+
+
+def _heard(usage: Fields) -> dict[str, Any]:
+    """Return how long the audio was, which has a price of its own."""
+    seconds = usage.get("prompt_audio_seconds")
+    found = amounts(audio_seconds=seconds) or {}
+    return found | (usage_details(input_audio_seconds=seconds) or {})
 
 
 def _usage(fields: Fields) -> Fields:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from instrument.usage import http, plain
+from instrument.usage.beside import details_beside
 from instrument.usage.compatible import behind, cost_of, marked, with_reasoning
 from instrument.usage.decoding import count_of
-from instrument.usage.fields import NOTHING, failure, fields_of, part, text
+from instrument.usage.fields import NOTHING, by_fields, failure, fields_of, part, text
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "reader_of", "streams"]
@@ -23,8 +24,10 @@ _KINDS = {
 _CHUNKED = _KINDS.keys() - {"list"}
 _DELTAS = ("chat.completion.chunk", "text_completion")
 _RESPONSES = ("response", "realtime.response")
-_COUNTS = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens")
-_MERGED = ("id", "model", "object", "usage", "status", "error")
+_COUNTS = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
+_OF_RESPONSES = frozenset({"choices", "data", "model", "object", "output"})
+_MERGED = ("id", "model", "object", "usage", "status", "error", "service_tier")
+_OF_WHOLE = ("tools", "output")
 _CARRIERS = {
     "chunk": "chunk",
     "response.created": "response",
@@ -43,12 +46,12 @@ _HINT = (
 def matches(fields: Fields) -> bool:
     """Tell whether the usage has OpenAI's names, or the error object its fields.
 
-    An event with a response in it, and a line of a batch's output, are matched too.
+    An event with a response in it is matched too; a batch, whose responses are elsewhere, is not.
     """
     usage = fields.get("usage")
-    if usage is not None:
+    if usage is not None and fields.get("object") != "batch":
         usage = usage if type(usage) is dict else _fields(usage)
-        if "prompt_tokens" in usage or _is_usage(usage):
+        if "prompt_tokens" in usage or _is_usage(usage, fields):
             return True
     if "object" in fields:
         return fields["object"] == "response" and "output" in fields
@@ -71,11 +74,13 @@ def read(fields: Fields, provider: str | None = None) -> Reading:
         usage = _fields(usage)
     model, response_id, kind = fields.get("model"), fields.get("id"), fields.get("object")
     model = model if type(model) is str and model else None
-    counts = _counts(usage, model)
+    counts, details = _counted(fields, usage, model)
     cost = cost_of(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None
     error, status = fields.get("error"), fields.get("status")
     failed = _FINE if error is None and status is None else _failure(fields, error, status)
-    details = _details(fields, usage) if "type" in usage or kind is None else None
+    if "type" in usage or kind is None:
+        others = _details(fields, usage)
+        details = {**others, **(details or {})} if others else details
     return Reading(
         *counts,
         cost,
@@ -103,6 +108,12 @@ def reader_of(provider: str) -> Reader:
 
 
 read_object: Reader = reader_of("openai")
+
+
+def read_content(content: Any) -> Reading | None:
+    """Read a file, which may be what a batch gave, by the HTTP response that brought it."""
+    response = (fields_of(content) or NOTHING).get("response")
+    return None if response is None else http.read(response)
 
 
 def streams(fields: Fields) -> bool:
@@ -141,6 +152,8 @@ class OpenAIMerge:
                 last[name] = value
         if "x_groq" in inner or "prompt_filter_results" in inner or "kv_transfer_params" in inner:
             self._add_marked(inner)
+        if kind is not None and inner is not fields:
+            last.update({name: inner[name] for name in _OF_WHOLE if inner.get(name)})
         if kind is not None and kind in _IMAGE_IS_DONE:
             last["created"] = fields.get("created_at")
             last["data"] = [*last.get("data", ()), None]
@@ -179,12 +192,10 @@ def _inner(event: Fields, kind: Any) -> Fields | None:
 
 
 def _carried(fields: Fields) -> Fields | None:
-    """Return the response in an event that ends it, or in a line of a batch's output."""
+    """Return the response in an event that ends it."""
     inner = part(fields, "response") or NOTHING
-    if _CARRIERS.get(text(fields.get("type")) or "") == "response":
-        return inner if inner.get("object") in _RESPONSES else None
-    body = part(inner, "body") if "custom_id" in fields else None
-    return body if body is not None and ("usage" in body or "error" in body) else None
+    is_event = _CARRIERS.get(text(fields.get("type")) or "") == "response"
+    return inner if is_event and inner.get("object") in _RESPONSES else None
 
 
 def _read_carried(fields: Fields, provider: str | None) -> Reading:
@@ -214,14 +225,20 @@ def _output(usage: Fields) -> Any:
     return usage.get("completion_tokens", usage.get("output_tokens"))
 
 
-def _is_usage(usage: Fields) -> bool:
+def _is_usage(usage: Fields, fields: Fields) -> bool:
+    """Tell whether the names are OpenAI's; a total alone may be that of an account."""
     for name in _COUNTS:
         if name in usage:
             return True
+    if "total_tokens" in usage:
+        return not _OF_RESPONSES.isdisjoint(fields)
     return usage.get("type") == "duration" and "seconds" in usage
 
 
-def _counts(usage: Fields, model: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+def _counted(
+    fields: Fields, usage: Fields, model: Any
+) -> tuple[tuple[Any, Any, Any, Any, Any, Any], dict[str, Any] | None]:
+    """Return the counts, and what of the usage has a price of its own."""
     get = usage.get
     if "prompt_tokens" in usage or "completion_tokens" in usage:
         before, after = get("prompt_tokens_details"), get("completion_tokens_details")
@@ -244,7 +261,8 @@ def _counts(usage: Fields, model: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     reasoning, total = after.get("reasoning_tokens"), get("total_tokens")
     if reasoning:
         output_tokens = with_reasoning(input_tokens, output_tokens, reasoning, total, model)
-    return input_tokens, output_tokens, cached, written, reasoning, total
+    counts = input_tokens, output_tokens, cached, written, reasoning, total
+    return counts, details_beside(fields, usage, before, after)
 
 
 def _first(usage: Fields, *names: str) -> Any:
@@ -289,10 +307,12 @@ def _failure(fields: Fields, error: Any, status: Any) -> tuple[str | None, str |
 CLASSES: dict[str, Reader] = {
     "APIResponse": http.read_wrapped,
     "AsyncAPIResponse": http.read_wrapped,
+    "Batch": by_fields(lambda batch: None),
     "ChatCompletion": plain.chat_object("openai", read_object),
     "ChatCompletionChunk": read_object,
     "Completion": read_object,
     "CreateEmbeddingResponse": plain.embeddings_object("openai", read_object),
+    "HttpxBinaryResponseContent": read_content,
     "ImagesResponse": read_object,
     "LegacyAPIResponse": http.read_wrapped,
     "Response": plain.response_object("openai", read_object),
@@ -307,6 +327,7 @@ CLASSES: dict[str, Reader] = {
 
 PLAIN: dict[str, Reader] = {
     "chat.completion": plain.read_chat,
+    "list": plain.read_embeddings,
     "response": plain.read_response,
 }
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrument.usage.compatible import marked
+from instrument.usage.beside import UNPRICED
+from instrument.usage.compatible import MARKS, marked
 from instrument.usage.families import read_document
+from instrument.usage.fields import USUAL_TIERS_OR_NONE
 from instrument.usage.reading import Fields, Reader, Reading
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "embeddings_object",
     "read_chat",
     "read_chat_fields",
+    "read_embeddings",
     "read_response",
     "response_object",
 ]
@@ -33,6 +36,7 @@ ODD = frozenset(
         "prompt_filter_results",
         "provider",
         "status",
+        "tools",
         "x_groq",
     }
 )
@@ -45,7 +49,9 @@ ODD_COUNTS = frozenset(
         "cached_tokens",
         "cost",
         "cost_in_usd_ticks",
+        "num_sources_used",
         "prompt_cache_hit_tokens",
+        "server_tool_use",
         "type",
     }
 )
@@ -64,7 +70,12 @@ def chat_object(provider: str, general: Reader) -> Reader:
                 return general(completion)
             if fields["object"] != "chat.completion" or type(model) is not str or "grok" in model:
                 return general(completion)
-            if not model or type(response_id) is not str or not response_id:
+            if (
+                not model
+                or type(response_id) is not str
+                or not response_id
+                or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
+            ):
                 return general(completion)
             counts, cached, written, reasoning = usage.__dict__, None, None, None
             new, output = counts["prompt_tokens"], counts["completion_tokens"]
@@ -73,14 +84,26 @@ def chat_object(provider: str, general: Reader) -> Reader:
             if before is not None:
                 named = before.__dict__
                 cached, written = named["cached_tokens"], named.get("cache_write_tokens")
-                if written is None and before.__pydantic_extra__:
+                if (
+                    before.__pydantic_extra__
+                    or named.get("audio_tokens")
+                    or named.get("image_tokens")
+                ):
                     return general(completion)
             if after is not None:
-                reasoning = after.__dict__["reasoning_tokens"]
-                if reasoning and (
-                    not type(new) is type(output) is type(reasoning) is int
-                    or new | output < 0
-                    or total != new + output
+                named = after.__dict__
+                reasoning = named["reasoning_tokens"]
+                if (
+                    after.__pydantic_extra__
+                    or named.get("audio_tokens")
+                    or (
+                        reasoning
+                        and (
+                            not type(new) is type(output) is type(reasoning) is int
+                            or new | output < 0
+                            or total != new + output
+                        )
+                    )
                 ):
                     return general(completion)
         except (AttributeError, KeyError, TypeError):
@@ -112,7 +135,12 @@ def response_object(provider: str, general: Reader) -> Reader:
             usage, model, response_id = fields["usage"], fields["model"], fields["id"]
             if fields["status"] != "completed" or fields["error"] is not None:
                 return general(response)
-            if response.__pydantic_extra__ or usage.__pydantic_extra__:
+            if (
+                response.__pydantic_extra__
+                or usage.__pydantic_extra__
+                or fields["tools"]
+                or fields["service_tier"] not in USUAL_TIERS_OR_NONE
+            ):
                 return general(response)
             if fields["object"] != "response" or type(model) is not str or "grok" in model:
                 return general(response)
@@ -123,7 +151,7 @@ def response_object(provider: str, general: Reader) -> Reader:
             new, output = counts["input_tokens"], counts["output_tokens"]
             total, named = counts["total_tokens"], before.__dict__
             cached, written = named["cached_tokens"], named.get("cache_write_tokens")
-            if written is None and before.__pydantic_extra__:
+            if before.__pydantic_extra__ or after.__pydantic_extra__:
                 return general(response)
             reasoning = after.__dict__["reasoning_tokens"]
             if reasoning and (
@@ -187,10 +215,45 @@ def embeddings_object(provider: str, general: Reader) -> Reader:
 
 def read_chat(fields: dict[str, Any]) -> Reading | None:
     """Read a dict that calls itself a chat completion."""
-    usage = fields.get("usage")
-    if type(usage) is not dict or not ODD.isdisjoint(fields):
+    usage, provider = fields.get("usage"), None
+    if type(usage) is not dict:
         return read_document(fields)
-    return read_chat_fields(fields, usage, usage, usage, None, read_document, fields)
+    if not ODD.isdisjoint(fields):
+        if not _ODD_BUT_MARKS.isdisjoint(fields):
+            return read_document(fields)
+        provider = marked(fields, None)
+    return read_chat_fields(fields, usage, usage, usage, provider, read_document, fields)
+
+
+def read_embeddings(fields: dict[str, Any]) -> Reading | None:
+    """Read a dict that calls itself a list, as embeddings do, and has no id."""
+    try:
+        usage, model = fields["usage"], fields["model"]
+        if (
+            type(usage) is not dict
+            or usage.keys() != _OF_EMBEDDINGS
+            or not _ODD_IN_LIST.isdisjoint(fields)
+            or type(model) is not str
+            or "grok" in model
+            or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
+        ):
+            return read_document(fields)
+    except (KeyError, TypeError):
+        return read_document(fields)
+    return Reading(
+        usage["prompt_tokens"],
+        None,
+        None,
+        None,
+        None,
+        usage["total_tokens"],
+        None,
+        model or None,
+        None,
+        None,
+        "embeddings",
+        source=usage,
+    )
 
 
 def read_chat_fields(
@@ -211,14 +274,27 @@ def read_chat_fields(
         new, output = usage["prompt_tokens"], usage["completion_tokens"]
         if fields["object"] != "chat.completion" or type(model) is not str or "grok" in model:
             return general(completion)
-        if not model or type(response_id) is not str or not response_id:
+        if (
+            not model
+            or type(response_id) is not str
+            or not response_id
+            or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
+        ):
             return general(completion)
-    except KeyError:
+    except (KeyError, TypeError):
         return general(completion)
     before, after = more.get("prompt_tokens_details"), more.get("completion_tokens_details")
     before = _NOTHING if before is None else before
     after = _NOTHING if after is None else after
     if not type(before) is type(after) is dict or not ODD_COUNTS.isdisjoint(more):
+        return general(completion)
+    if (
+        before.get("audio_tokens")
+        or after.get("audio_tokens")
+        or before.get("image_tokens")
+        or not _ODD_DETAILS.isdisjoint(before)
+        or not _ODD_KINDS.isdisjoint(after)
+    ):
         return general(completion)
     written, reasoning = before.get("cache_write_tokens"), after.get("reasoning_tokens")
     if written is None and "cache_creation_tokens" in before:
@@ -253,7 +329,12 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
             return read_document(fields)
         if "provider" in fields or "prompt_filter_results" in fields or "x_groq" in fields:
             return read_document(fields)
-        if fields["object"] != "response" or "kv_transfer_params" in fields:
+        if (
+            fields["object"] != "response"
+            or "kv_transfer_params" in fields
+            or fields.get("tools")
+            or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
+        ):
             return read_document(fields)
         if type(model) is not str or not model or "grok" in model or type(usage) is not dict:
             return read_document(fields)
@@ -264,7 +345,11 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
             return read_document(fields)
         new, output, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
         written, reasoning = before.get("cache_write_tokens"), after.get("reasoning_tokens")
-        if written is None and "cache_creation_tokens" in before:
+        if (
+            not _ODD_BEFORE.isdisjoint(before)
+            or not UNPRICED.isdisjoint(after)
+            or (written is None and "cache_creation_tokens" in before)
+        ):
             return read_document(fields)
         if reasoning and (
             not type(new) is type(output) is type(reasoning) is int
@@ -272,7 +357,7 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
             or total != new + output
         ):
             return read_document(fields)
-    except KeyError:
+    except (KeyError, TypeError):
         return read_document(fields)
     return Reading(
         new,
@@ -291,5 +376,11 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
 
 
 _NOTHING: dict[str, Any] = {}
-_SAYING = frozenset({"error", "provider", "status"})
+_ODD_BUT_MARKS = ODD - MARKS.keys()
+_OF_EMBEDDINGS = {"prompt_tokens", "total_tokens"}
+_ODD_IN_LIST = ODD | {"ResponseMetadata", "id", "request_id"}
+_ODD_KINDS = frozenset({"image_tokens", "video_tokens"})
+_ODD_DETAILS = frozenset({"cache_creation_token_details", "cached_tokens_details", "video_tokens"})
+_ODD_BEFORE = _ODD_DETAILS | UNPRICED
+_SAYING = frozenset({"error", "provider", "status", "tools"})
 _OTHERS = ODD_COUNTS | {"prompt_tokens", "completion_tokens"}

@@ -11,7 +11,6 @@ from instrument.usage.reading import Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "read"]
 
-_HEAD_CHARACTERS = 8_192
 _TAIL_CHARACTERS = 65_536
 _TOLD_LITTLE = ("error", "failed", "turn.failed")
 
@@ -60,7 +59,7 @@ def _read_output(output: Any) -> Reading | None:
     """Read JSON that may stand between lines of other text."""
     found = _read(output)
     if found is None and type(output) in (str, bytes):
-        inner = _between_braces(output)
+        inner = texts.between_braces(output)
         found = None if inner is None else _read(inner)
         if found is not None:
             found = replace(found, source=output)
@@ -75,24 +74,6 @@ def _read(output: Any) -> Reading | None:
     if type(output) is str:
         return texts.read_text(output)
     return texts.read_bytes(output) if type(output) is bytes else None
-
-
-def _between_braces(output: Any) -> Any:
-    """Return what begins and ends with lines that do with a brace; `None` if it is not less."""
-    newline: Any = "\n" if type(output) is str else b"\n"
-    opening, closing = (
-        newline + brace.encode() if type(output) is bytes else newline + brace for brace in "{}"
-    )
-    starts = output[:1] == opening[1:]
-    start = -1 if starts else output.find(opening, 0, _HEAD_CHARACTERS)
-    if start < 0 and not starts:
-        return None
-    if not starts:
-        found = output[start + 1 :]
-        if _read(found) is not None:
-            return found
-    end = output.rfind(closing)
-    return output[start + 1 : end + 2] if end > start and end + 2 < len(output) else None
 
 
 def _last_line(stderr: Any) -> str | None:

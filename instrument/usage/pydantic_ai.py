@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from instrument.usage.adding import combined
-from instrument.usage.fields import NOTHING, fields_of, first, part, text
+from instrument.usage.fields import NOTHING, fields_of, first, part, text, usage_details
 from instrument.usage.reading import Fields, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS"]
@@ -41,6 +41,7 @@ def read_response(response: Any) -> Reading | None:
         provider=None if provider is None else _PROVIDERS.get(provider, provider),
         kind="chat",
         source=fields["usage"],
+        details=_details(usage),
     )
 
 
@@ -65,6 +66,7 @@ def read_run(result: Any) -> Reading | None:
         cost_source=None if cost is None else "caller",
         kind="invoke_agent",
         source=state["usage"],
+        details=_details(usage),
     )
 
 
@@ -97,6 +99,20 @@ def _counts(usage: Fields) -> tuple[Any, Any, Any, Any, Any]:
         usage.get("cache_read_tokens") or None,
         usage.get("cache_write_tokens") or None,
         first(details.get("reasoning_tokens"), usage.get("output_reasoning_tokens") or None),
+    )
+
+
+def _details(usage: Fields) -> dict[str, Any] | None:
+    """Return what of the usage has a price of its own, and how many requests a run took."""
+    details = part(usage, "details") or NOTHING
+    lasting = first(usage.get("cache_write_1h_tokens"), details.get("ephemeral_1h_input_tokens"))
+    return usage_details(
+        responses=usage.get("requests"),
+        cache_write_1h_tokens=lasting,
+        input_audio_tokens=usage.get("input_audio_tokens"),
+        cache_audio_read_tokens=usage.get("cache_audio_read_tokens"),
+        output_audio_tokens=usage.get("output_audio_tokens"),
+        web_searches=details.get("web_search_requests"),
     )
 
 

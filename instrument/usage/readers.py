@@ -11,7 +11,7 @@ from instrument.usage.documents import document_failure
 from instrument.usage.families import BY_KEY, PLAIN, class_reader, read_document, read_fields
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
-from instrument.usage.texts import begins_run, read_bytes, read_run, read_text
+from instrument.usage.texts import begins_run, read_bytearray, read_bytes, read_run, read_text
 
 __all__ = ["read_raised", "reader_for"]
 
@@ -20,6 +20,11 @@ _HOOKS = frozenset({"__dict__", "__getattr__", "__getattribute__"})
 _OBJECT_KEYS = _KEYS | {"status_code"}
 _PLAIN_KEYS = ("usageMetadata", "stopReason", "request_id", "finish_reason", "eval_count")
 _NUMBERS = frozenset({bool, complex, float, int})
+_SCALARS = frozenset({type(None), bool, float, int, str})
+_HOLDERS = {
+    "error": frozenset({type(None)}),
+    **dict.fromkeys(("meta", "raw", "response", "stats", "usage_metadata"), _SCALARS),
+}
 _PROBED = 64
 _MAX_TYPES = 1_024
 
@@ -47,7 +52,11 @@ def read_raised(error: BaseException) -> Reading | None:
 def read_dict(value: dict[str, Any]) -> Reading | None:
     """Read a dict: at once if it is plain, or holds nothing that anybody knows."""
     # the two that are most frequent first, each for the time of a look-up
-    if "usage" not in value and "usageMetadata" not in value and value.keys().isdisjoint(_KEYS):
+    if (
+        "usage" not in value
+        and "usageMetadata" not in value
+        and (value.keys().isdisjoint(_KEYS) or _holds_scalars(value))
+    ):
         if "status" in value and "object" not in value and value["status"] == "failed":
             return document_failure(value, None)
         return None
@@ -60,6 +69,14 @@ def read_dict(value: dict[str, Any]) -> Reading | None:
             plain = PLAIN.get(key)
             return read_document(value) if plain is None else plain(value)
     return read_document(value)
+
+
+def _holds_scalars(value: dict[str, Any]) -> bool:
+    """Tell whether what is known of a dict are the names alone, for a response is no text."""
+    for key in _KEYS.intersection(value):
+        if key not in _HOLDERS or type(value[key]) not in _HOLDERS[key]:
+            return False
+    return True
 
 
 def read_mapping(value: Mapping[str, Any]) -> Reading | None:
@@ -170,6 +187,7 @@ def _holds_nothing(cls: type) -> bool:
 
 
 _BUILTINS: dict[type, Reader | None] = {
+    bytearray: read_bytearray,
     bytes: read_bytes,
     dict: read_dict,
     list: read_elements,

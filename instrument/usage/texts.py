@@ -14,31 +14,87 @@ from instrument.usage.families import provider, read_document
 from instrument.usage.merging import new_merge
 from instrument.usage.reading import Fields, Reading, Readings
 
-__all__ = ["begins_run", "read_bytes", "read_run", "read_text"]
+__all__ = [
+    "begins_run",
+    "between_braces",
+    "read_bytearray",
+    "read_bytes",
+    "read_run",
+    "read_text",
+]
 
 _SPACES = (" ", "\t", "\n", "\r")
 _OBJECT, _ARRAY, _EVENTS = ("{",), ("[",), ("data:", "event:")
 _OPENINGS = _OBJECT + _ARRAY + _EVENTS + _SPACES
 _OPENINGS_BYTES = tuple(opening.encode() for opening in _OPENINGS)
+_LAST, _LAST_BYTES = "}\n", b"}\n"
+_MARK, _MARK_BYTES = "\ufeff", b"\xef\xbb\xbf"
+_NOISE_CHARACTERS = 8_192
 _BEGINNINGS = frozenset({"assistant", "init", "system", "thread.started"})
 _HEAD_CHARACTERS = 256
 _TAIL_CHARACTERS = 2_048
 _MOST_MESSAGES = 20_000
+_OF_TOOLS = "invoke_agent"
 _PROBED = 64
 
 
 def read_text(text: str) -> Reading | None:
-    """Read JSON or server-sent events; text that cannot be either is not searched or copied."""
-    if not text.startswith(_OPENINGS) or not _may_say(text):
-        return None
-    return _read(text, text[:_HEAD_CHARACTERS].lstrip())
+    """Read JSON or server-sent events; text that cannot be either is not searched or copied.
+
+    What a tool prints may come after lines of other text.
+    """
+    if not text.startswith(_OPENINGS):
+        return _read_unlikely(text) if text[-1:] in _LAST else None
+    return _read(text, text[:_HEAD_CHARACTERS].lstrip()) if _may_say(text) else None
 
 
 def read_bytes(text: bytes) -> Reading | None:
     """Do the same for bytes."""
-    if not text.startswith(_OPENINGS_BYTES) or not _may_say(text):
+    if not text.startswith(_OPENINGS_BYTES):
+        return _read_unlikely(text) if text[-1:] in _LAST_BYTES else None
+    if not _may_say(text):
         return None
     return _read(text, text[:_HEAD_CHARACTERS].lstrip().decode("utf-8", "replace"))
+
+
+def read_bytearray(text: bytearray) -> Reading | None:
+    """Do the same for bytes that may change, of which nothing is kept."""
+    found = read_bytes(bytes(text)) if text.startswith(_OPENINGS_BYTES) else None
+    return None if found is None else replace(found, source=None)
+
+
+def between_braces(output: Any) -> Any:
+    """Return what begins and ends with lines that do with a brace; `None` if it is not less."""
+    newline: Any = "\n" if type(output) is str else b"\n"
+    opening, closing = (
+        newline + brace.encode() if type(output) is bytes else newline + brace for brace in "{}"
+    )
+    starts = output[:1] == opening[1:]
+    start = -1 if starts else output.find(opening, 0, _NOISE_CHARACTERS)
+    if start < 0 and not starts:
+        return None
+    if not starts:
+        found = output[start + 1 :]
+        if _plainly(found) is not None:
+            return found
+    end = output.rfind(closing)
+    return output[start + 1 : end + 2] if end > start and end + 2 < len(output) else None
+
+
+def _read_unlikely(text: Any) -> Reading | None:
+    """Read JSON after a byte order mark, and what a tool printed after lines of other text."""
+    mark: Any = _MARK if type(text) is str else _MARK_BYTES
+    if text[-2:].rstrip()[-1:] not in ("}", b"}") or not _may_say(text):
+        return None
+    if text.startswith(mark):
+        return _known_by(text, _plainly(text[len(mark) :]))
+    inner = between_braces(text)
+    found = None if inner is None else _plainly(inner)
+    return _known_by(text, found) if found is not None and found.kind == _OF_TOOLS else None
+
+
+def _plainly(text: Any) -> Reading | None:
+    return read_text(text) if type(text) is str else read_bytes(text)
 
 
 def _read(text: str | bytes, head: str) -> Reading | None:

@@ -16,6 +16,7 @@ __all__ = [
     "of_gemini_stats",
     "of_message",
     "of_turn",
+    "requests_of",
     "summed",
 ]
 
@@ -101,6 +102,14 @@ def by_model(models: Any, *, inclusive: bool = False) -> dict[str, Counts]:
         if counts is not None and isinstance(name, str):
             found[name] = counts
     return found
+
+
+def requests_of(models: Any) -> int | None:
+    """Return how many requests Gemini's models were sent, `None` where it does not say."""
+    entries = models.values() if isinstance(models, Mapping) else ()
+    said = [part(fields_of(entry) or NOTHING, "api") or NOTHING for entry in entries]
+    counts: list[Any] = [each.get("totalRequests") for each in said]
+    return sum(counts) if counts and all(type(each) is int for each in counts) else None
 
 
 def has_shrunk(before: dict[str, Counts], after: dict[str, Counts]) -> bool:

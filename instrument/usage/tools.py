@@ -11,7 +11,17 @@ from typing import Any
 
 from instrument.usage import tool_counts as counted
 from instrument.usage import tool_endings as endings
-from instrument.usage.fields import NOTHING, fields_of, first, part, text
+from instrument.usage.adding import summed_details
+from instrument.usage.anthropic import details_of
+from instrument.usage.fields import (
+    NOTHING,
+    USAGE_DETAILS,
+    fields_of,
+    first,
+    part,
+    text,
+    usage_details,
+)
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 from instrument.usage.tool_counts import Counts
 from instrument.usage.tool_endings import Verdict
@@ -21,6 +31,7 @@ __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
 _MAX_MESSAGES = 10_000
 _CLOUDS = {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai"}
 _ERROR_EVENT = frozenset({"message", "severity", "timestamp", "type"})
+_OF_SUMS = ("largest_input_tokens", "responses")
 _RESULT = ("is_error", "modelUsage", "subtype", "total_cost_usd")
 
 
@@ -84,6 +95,8 @@ class _Merge:
         "_model",
         "_models",
         "_provider",
+        "_requests",
+        "_results",
         "_source",
         "_turns",
         "_verdict",
@@ -97,6 +110,8 @@ class _Merge:
         self._messages: dict[Any, dict[str, Any]] = {}
         self._writing: dict[Any, Any] = {}
         self._turns: list[Counts] = []
+        self._results: list[Fields] = []
+        self._requests: int | None = None
         self._models: dict[str, Counts] = {}
         self._cost: Any = None
         self._ids: list[str | None] = []
@@ -127,6 +142,7 @@ class _Merge:
             details["conversation_id"] = self._conversation
         if len(names) > 1:
             details["models"] = {name: models[name].known() for name in names}
+        details |= self._priced() or {}
         return Reading(
             *counts[:6],
             self._cost,
@@ -188,6 +204,7 @@ class _Merge:
         if identity is None or identity not in self._ids:
             self._ids.append(identity)
             self._turns += [counted.of_message(usage, inclusive=inclusive)] if usage else []
+            self._results += [usage] if usage else []
         self._inclusive = inclusive
         self._conversation = _session(fields) or self._conversation
         self._models, self._cost = models or self._models, first(cost, self._cost)
@@ -223,6 +240,7 @@ class _Merge:
         stats = part(fields, "stats") or NOTHING
         self._conversation, self._provider = _session(fields), "gcp.gemini"
         self._models = counted.by_model(stats.get("models"))
+        self._requests = counted.requests_of(stats.get("models"))
         self._source = fields.get("stats")
         self._verdict = endings.of_gemini(fields.get("error"))
         return True
@@ -305,6 +323,18 @@ class _Merge:
         whole = counted.summed(models.values())
         return turns if counted.has_shrunk({"": turns}, {"": whole}) else whole
 
+    def _priced(self) -> dict[str, Any] | None:
+        """Return what of the usage a price depends on beside the counts."""
+        if self._requests is not None:
+            return usage_details(responses=self._requests)
+        if not self._turns and not self._models:
+            said = self._messages.values()
+            return summed_details([_response(usage, self._count(usage)) for usage in said])
+        found = summed_details([_response(usage, Counts()) for usage in self._results]) or {}
+        known = found.get(USAGE_DETAILS) or {}
+        priced = {name: known[name] for name in known if name not in _OF_SUMS}
+        return {USAGE_DETAILS: priced} if priced else None
+
     def _response_id(self, counts: Counts) -> str | None:
         """Return the id of the only response, if it is all that was counted, or of the result."""
         if len(self._messages) == 1 and None not in self._messages:
@@ -328,6 +358,10 @@ class _Merge:
         if self._complaint is not None:
             return "error", endings.code_in(self._complaint) or "error", self._complaint
         return endings.FINE
+
+
+def _response(usage: Fields, counts: Counts) -> Reading:
+    return Reading(*counts[:6], details=details_of(usage))
 
 
 def _is_gemini(fields: Fields) -> bool:

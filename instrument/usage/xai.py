@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instrument.usage.compatible import USD_PER_TICK, with_reasoning
-from instrument.usage.fields import fields_of, text
+from instrument.usage.fields import fields_of, text, usage_details
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -52,6 +52,7 @@ def read(fields: Fields) -> Reading:
         "image_generation" if "_image" in fields else "chat",
         cost_source=None if cost is None else "provider",
         source=None if total is None else usage,
+        details=usage_details(sources=getattr(usage, "num_sources_used", None)),
     )
 
 
@@ -69,10 +70,12 @@ def read_object(response: Any) -> Reading | None:
         usage, model, response_id = whole.usage, whole.model, whole.id
         new, output, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
         reasoning, ticks = usage.reasoning_tokens, usage.cost_in_usd_ticks
-        cached = usage.cached_prompt_text_tokens
+        cached, sources = usage.cached_prompt_text_tokens, usage.num_sources_used
     except (AttributeError, KeyError):
         return read_any(response)
-    if type(new) is not int or type(output) is not int or type(reasoning) is not int or ticks:
+    if type(new) is not int or type(output) is not int or type(reasoning) is not int:
+        return read_any(response)
+    if ticks or sources:
         return read_any(response)
     if not new or new | output | reasoning < 0 or total != new + output + reasoning:
         return read_any(response)

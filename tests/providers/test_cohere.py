@@ -26,7 +26,7 @@ from wire import (
     serving,
 )
 
-from instrument import tracked
+from instrument import install, tracked, uninstall
 from instrument.testing import capture
 
 ASK: list[Any] = [{"role": "user", "content": "What is the capital of Portugal?"}]
@@ -167,3 +167,34 @@ def test_an_error_is_raised_and_recorded() -> None:
         with pytest.raises(ApiError):
             tracked(service="cohere")(api.chat)(model="command-a", messages=ASK)
         assert [(each.outcome, each.tokens) for each in operations] == [("error", None)]
+
+
+def test_a_raw_response_is_read_by_what_is_in_it() -> None:
+    with serving(as_json(CHAT)) as url:
+        client = cohere.ClientV2("key", base_url=url)
+        found = recorded(lambda: client.with_raw_response.chat(model="command-a", messages=ASK))
+    assert counts(found) == COUNTS
+
+
+async def test_installed_clients_are_tracked_plain_and_raw_in_both_versions() -> None:
+    install("cohere")
+    first = {
+        "text": "Lisbon.",
+        "generation_id": "g",
+        "meta": {"billed_units": USAGE["billed_units"]},
+    }
+    try:
+        with capture() as operations:
+            with serving(as_json(CHAT)) as url:
+                client = cohere.ClientV2("key", base_url=url)
+                client.chat(model="command-a", messages=ASK)
+                client.with_raw_response.chat(model="command-a", messages=ASK)
+                await cohere.AsyncClientV2("key", base_url=url).chat(
+                    model="command-a", messages=ASK
+                )
+            with serving(as_json(first)) as url:
+                cohere.Client("key", base_url=url).chat(model="command-a", message="?")
+    finally:
+        uninstall("cohere")
+    assert [(each.operation, each.tokens) for each in operations] == [("chat", 530)] * 4
+    assert {each.model for each in operations} == {"command-a"}

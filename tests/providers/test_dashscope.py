@@ -193,7 +193,8 @@ def test_an_error_that_is_returned_is_an_error() -> None:
         "Invalid API-key.",
     )
     assert (found.response_id, found.tokens) == (REQUEST, None)
-    assert found.metadata == {"http_status": 401}
+    told = {"http_status": 401, "error_code": "InvalidApiKey", "request_id": REQUEST}
+    assert found.metadata == told
 
 
 def test_an_error_in_the_stream_is_an_error() -> None:

@@ -1,0 +1,69 @@
+"""What days came to, made of the operations of the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from instrument._archived import files_of
+from instrument._costs import make_rates, priced
+from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
+from instrument._filing import connected, copy, put
+from instrument.archive import Manifest, Part
+from instrument.pricing import Pricing
+
+__all__ = ["is_behind", "summed_up"]
+
+AT_ONCE = 500_000  # operations, whose durations are sorted in memory
+
+
+def is_behind(manifest: Manifest, pricing: Pricing) -> bool:
+    """Tell whether days have got operations since they were summed up, or prices have changed."""
+    return bool(manifest.parts) and (
+        bool(manifest.unsummed) or manifest.prices != pricing.version()
+    )
+
+
+def summed_up(
+    manifest: Manifest, directory: Path, scratch: Path, name: str, pricing: Pricing
+) -> Manifest:
+    """Return a manifest in which all days are summed up; what has been is not done again."""
+    changed = set(manifest.unsummed)
+    if manifest.prices != pricing.version():
+        changed = {each.day for each in manifest.parts}
+    files: list[Path] = []
+    with connected(scratch) as connection:
+        for parts in _by_days(manifest.parts, changed):
+            table = files_of(directory / each.path for each in parts)
+            keys = f"select distinct provider, service, model from {table} where model is not null"
+            make_rates(connection, pricing, connection.execute(keys).fetchall())
+            rows = priced(f"select * from {table}", pricing)
+            repeats = any(each.repeats for each in parts)
+            billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
+            query = sums(charged(f"({rows})", "true", billed), DAY)
+            files.append(scratch / f"days-{len(files)}.parquet")
+            copy(connection, f"{query} union all by name {percentiles(table, DAY)}", files[-1])
+        found = [f"select * from {files_of([each])}" for each in files]
+        if manifest.days is not None:
+            kept = f"select * from {files_of([directory / manifest.days])}"
+            found.append(f"{kept} where day not in {of_days(changed)}")
+        whole = scratch / "days.parquet"
+        copy(connection, f"{' union all by name '.join(found)} order by level, day", whole)
+    target = f"days/{name}.parquet"
+    put(whole, directory / target)
+    return replace(manifest, days=target, prices=pricing.version(), unsummed=())
+
+
+def _by_days(parts: Sequence[Part], days: set[str]) -> Iterator[list[Part]]:
+    """Put the files of some days together, each day whole, up to what memory bears."""
+    together: list[Part] = []
+    for day in sorted(days):
+        here = [each for each in parts if each.day == day]
+        if together and sum(each.operations for each in together + here) > AT_ONCE:
+            yield together
+            together = []
+        together = together + here
+    if together:
+        yield together
