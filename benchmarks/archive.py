@@ -1,9 +1,9 @@
 """Measures compaction, and what questions to an archive cost, side by side with other ways.
 
-python benchmarks/archive.py [--operations N ...] [--keep DIR] [--without SIDE ...] [--quick] [--json]
+python benchmarks/archive.py [--operations N ...] [--keep DIR] [--without SIDE ...] [--quick]
 
-A log of N operations is compacted but for the newest 50,000, by one process on one thread and on
-one processor where the system can tell it so. Then each side answers in a process of its own that
+A log of N operations is compacted but for the newest 50,000, by a process that has one processor,
+where the system can tell it so. Then each side answers in a process of its own that
 lives throughout, after imports and one answer that is not timed, in turns, files in the page cache.
 SQLite has the operations in one table, indexed by session and by start; DuckDB and the original
 logger's way read the JSON Lines that the archive was made of. `--keep` makes the logs in DIR, or

@@ -14,7 +14,6 @@ point loses or doubles anything.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from datetime import datetime
@@ -159,6 +158,8 @@ def sync_directory(directory: Path) -> None:
 
 def mark_of(path: Path, size: int) -> str:
     """Return what tells the file's first `size` bytes from those of another of its name."""
+    import hashlib  # it loads OpenSSL
+
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         begins = os.pread(descriptor, min(size, MARK_BYTES), 0)

@@ -125,13 +125,14 @@ class Entered(Scope, eq=False, weakref=True):
 
     token: Any = None
 
-    def give_way(self, outer: Scope | None, outermost: Scope) -> None:
-        """Be as what is around this for whoever has it as what is current, out of reach."""
-        to = (outermost if outer is None else outer).elsewhere()
-        self.session, self.parent, self.parent_id = to.session, to.parent, to.parent_id
-        self.left, self.outer = True, outer
-        if beside is not None:
-            beside.gave_way(self)
+
+def _give_way(entry: Entered, outer: Scope | None, outermost: Scope) -> None:
+    """Be as what is around an entry for whoever has it as what is current, out of reach."""
+    around = (outermost if outer is None else outer).elsewhere()
+    entry.session, entry.parent, entry.parent_id = around.session, around.parent, around.parent_id
+    entry.left, entry.outer = True, outer
+    if beside is not None:
+        beside.gave_way(entry)
 
 
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)

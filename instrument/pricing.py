@@ -8,7 +8,6 @@ no price at all.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from functools import cache
@@ -225,6 +224,8 @@ class Pricing:
 
     def version(self) -> str:
         """Name the price list: by the versions of its data and of our rules, and your own rates."""
+        import hashlib  # it loads OpenSSL
+
         own = hashlib.blake2b(repr(sorted(self._own.items())).encode(), digest_size=8).hexdigest()
         found = [_version_of("genai-prices"), _version_of("instrument-kit"), own]
         return "/".join(found)

@@ -32,7 +32,7 @@ READERS = (
     ("errors", "--utc"),
     ("running", "--utc"),
     ("tail", "--utc"),
-    ("sql", "select * from operations", "--utc"),
+    ("sql", "select * from operations order by timestamp, operation_id", "--utc"),
     ("sql", "select model, sum(tokens) as tokens from operations group by all order by all"),
 )
 CONDITIONS = (
