@@ -25,6 +25,7 @@ __all__ = [
     "bind_to_context",
     "enclosing",
     "enter_session",
+    "give_way",
     "leave",
     "leave_entered",
     "leave_session",
@@ -126,7 +127,7 @@ class Entered(Scope, eq=False, weakref=True):
     token: Any = None
 
 
-def _give_way(entry: Entered, outer: Scope | None, outermost: Scope) -> None:
+def give_way(entry: Entered, outer: Scope | None, outermost: Scope) -> None:
     """Be as what is around an entry for whoever has it as what is current, out of reach."""
     around = (outermost if outer is None else outer).elsewhere()
     entry.session, entry.parent, entry.parent_id = around.session, around.parent, around.parent_id

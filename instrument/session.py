@@ -226,7 +226,7 @@ def leave_anywhere(entry: Scope) -> None:
         leave_session(entry)
     elif not leave_entered(entry):
         try:
-            entry.give_way(still_open(outer), recorder().peek())
+            context.give_way(entry, still_open(outer), recorder().peek())
         except Exception as error:
             swallow(error)
 
