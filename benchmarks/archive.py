@@ -4,7 +4,7 @@ python benchmarks/archive.py [--operations N ...] [--keep DIR] [--without SIDE .
 
 A log of N operations is compacted but for the newest 50,000, by a process that has one processor,
 where the system can tell it so. Then each side answers in a process of its own that
-lives throughout, after imports and one answer that is not timed, in turns, files in the page cache.
+lives throughout, files in the page cache: ours after imports and one answer that is not timed.
 SQLite has the operations in one table, indexed by session and by start; DuckDB and the original
 logger's way read the JSON Lines that the archive was made of. `--keep` makes the logs in DIR, or
 uses those it finds there.
@@ -265,16 +265,15 @@ def query_figures(places: Places, sides: list[str], rounds: int) -> dict[str, An
         }
         found: dict[str, Any] = {}
         for name in GOALS_MS:
-            answers = {side: workers[side].submit(ask_side, side, places, name) for side in sides}
-            first = {side: one.result() for side, one in answers.items()}
+            first = {
+                side: workers[side].submit(ask_side, side, places, name).result() for side in sides
+            }
             _agree(name, {side: one[0] for side, one in first.items()})
-            taken = {side: [one[1:]] for side, one in first.items() if side not in (OURS, SQLITE)}
-            for number in range(rounds):
-                # what takes minutes is asked once
-                for side in sorted({OURS, SQLITE} & set(sides), reverse=number % 2 == 1):
-                    one = workers[side].submit(ask_side, side, places, name).result()
-                    taken.setdefault(side, []).append(one[1:])
-            found[name] = {side: query._medians(one) for side, one in taken.items()}
+            # what may take minutes is asked once
+            taken = {side: [one[1:]] for side, one in first.items() if side != OURS}
+            ours = (workers[OURS].submit(ask_side, OURS, places, name) for _ in range(rounds))
+            taken[OURS] = [one.result()[1:] for one in ours]
+            found[name] = {side: query._medians(taken[side]) for side in sides}
         memory = workers[OURS].submit(resident_mb).result()
     return {"seconds": found, "resident_mb": memory}
 

@@ -25,6 +25,7 @@ __all__ = ["Archive", "escaped", "files_of", "table_of"]
 
 FETCHED_AT_ONCE = 10_000
 LINE_BYTES = 500
+MOST_MARKS = 64
 
 
 class Archive:
@@ -102,9 +103,18 @@ class Archive:
         )
         return {name for (name,) in self._of_sessions(query, sessions)}
 
-    def has_sessions(self, sessions: Collection[str]) -> bool:
-        """Tell whether operations of any of these sessions are in the archive."""
-        return bool(self._spans(sessions))
+    def responses(self, sessions: Collection[str]) -> list[int]:
+        """Return the hashes of session and response id that these sessions have in the archive."""
+        spans = self._spans(sessions)
+        names = [name for name, *_ in spans]
+        parts = self.parts(Wanted(sessions=frozenset(names))) if names else []
+        if not parts:
+            return []
+        query = (
+            f"select distinct hash(session_id, response_id) from {table_of(parts)}"
+            " where response_id is not null and session_id in (select unnest($names))"
+        )
+        return [found for (found,) in self._ask(query, {"names": names}).fetchall()]
 
     def entries(self, sessions: Collection[str]) -> list[tuple[str, datetime, Any, Any]]:
         """Return who entered these sessions: id, moment, name and parent."""
@@ -198,9 +208,11 @@ class Archive:
     def _of_sessions(self, query: str, sessions: Collection[str]) -> list[Any]:
         if not self._sessions or not sessions:
             return []
-        names = sorted(sessions)
-        marks = ", ".join("?" * len(names))
-        return self._ask(query.format(files_of(self._sessions), marks), names).fetchall()
+        names, files = sorted(sessions), files_of(self._sessions)
+        if len(names) > MOST_MARKS:
+            return self._ask(query.format(files, "select unnest(?)"), [names]).fetchall()
+        # which DuckDB compares with what it knows of each part of a file
+        return self._ask(query.format(files, ", ".join("?" * len(names))), names).fetchall()
 
     def _lines(self, query: str, params: Mapping[str, Any]) -> Iterator[Line]:
         answer = self._ask(query, params)

@@ -96,8 +96,12 @@ class Looks:
         self._connection.execute(f"insert into keys {_KEYS_OF.format(table)}")
         reported = {name for (name,) in self._connection.execute(_REPORTED).fetchall()}
         repeats = has_copies or any(each.part.repeats for each in parts)
-        if repeats or archive.has_sessions(reported):
+        if repeats or self._reports_any_of(archive.responses(reported)):
             self._connection.execute("insert into repeats values (1)")
+
+    def _reports_any_of(self, responses: list[int]) -> bool:
+        query = "select 1 from looks where response in (select unnest($1::ubigint[])) limit 1"
+        return bool(self._connection.execute(query, [responses]).fetchall())
 
     def _select(self, paths: list[str]) -> str:
         return f"select {self._expressions} from {_lines(paths)}"

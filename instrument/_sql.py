@@ -84,7 +84,7 @@ def _define_view(
 ) -> None:
     """Define `operations`, `charged` with what their cached tokens saved, and `fresh` of these.
 
-    `fresh` are those of the journal alone.
+    `fresh` are those of the journal alone, `bare` all without prices.
 
     What DuckDB cannot read, or cannot know, stands in files in `scratch`. A file with a single
     odd line is read by `scan` as a whole, so that no line counts twice.
@@ -105,11 +105,13 @@ def _define_view(
     rows, kept = looks.operations([*whole, healed, unended], parts, reading.archive)
     make_rates(connection, reading.pricing, keys_of(connection))
     connection.execute(f"create view fresh as {priced(rows, reading.pricing)}")
-    everything = "from fresh"
+    everything, bare = "from fresh", rows
     if parts:
         archived = f"select {', '.join(kept)} from {table_of(parts)}"
         everything += f" union all by name {priced(archived, reading.pricing)}"
+        bare += f" union all by name {archived}"
     connection.execute(f"create view charged as {everything}")
+    connection.execute(f"create view bare as {bare}")
     connection.execute("create view operations as select * exclude (saved) from charged")
 
 

@@ -146,16 +146,28 @@ def _shares(
         query = f"select {columns} from {kept.rows} where level = {quoted(level)}"
         found = {row[:-1]: row[-1] for row in connection.execute(query, params).fetchall()}
         if kept.table == "fresh":
-            days = f"select distinct {DAY} from fresh where {where}"
-            where = f"{where} and {DAY} in ({days})"
+            days = connection.execute(f"select distinct {DAY} from fresh where {where}", params)
+            where = f"{where} and {_within([day for (day,) in days.fetchall()])}"
     keys = [f"{_OF_DAY.get(key, key)} as key_{key}" for key in by]
     query = f"""
-        with these as (select * from charged where {where})
+        with these as (select * from bare where {where})
         select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(connection, by, zone)}
         {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
     """
     rows = connection.execute(query, params).fetchall()
     return found | {row[:-1]: row[-1] for row in rows}
+
+
+def _within(days: Sequence[date]) -> str:
+    """Return a condition for operations of these days that tells early which files have any."""
+    usual = [day for day in days if _is_usual(day)]
+    if len(usual) < len(days) or not days:
+        return f"{DAY} in {of_days(days)}"
+    first, last = min(days), max(days) + timedelta(days=1)
+    bounds = (
+        f"timestamp >= timestamptz '{first} 00:00Z' and timestamp < timestamptz '{last} 00:00Z'"
+    )
+    return f"{bounds} and {DAY} in {of_days(days)}"
 
 
 def _columns(named: set[str]) -> list[str]:
