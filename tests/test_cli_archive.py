@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from log_writing import begin, held, operation, open_by_writers, write
+from log_writing import begin, held, open_by_writers, operation, write
 
 from instrument.cli.shell import run
 from instrument.log import UsageLog
