@@ -6,7 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,7 +143,7 @@ class Reading:
         """Return the ids of the sessions in which something wanted began last, newest first."""
         latest: dict[str, datetime] = {}
         needles = [beginning(prefix)] if prefix else None
-        floor = partial(_floor, latest, limit)
+        floor = _Floor(latest, limit)
         for source in self.newest_sources:
             if limit == 0 or not source.reaches(floor()) or not source.reaches(wanted.since):
                 break
@@ -259,11 +259,27 @@ class Reading:
         return [line for line in begun if line.head.operation_id not in ended]
 
 
-def _floor(latest: dict[str, datetime], limit: int | None) -> datetime | None:
-    """Return the moment before which nothing can be among the `limit` latest; `None`: unknown."""
-    if not limit or len(latest) < limit:
-        return None
-    return heapq.nlargest(limit, latest.values())[-1]
+class _Floor:
+    """Tells before which moment nothing can be among the `limit` latest; `None`: unknown.
+
+    It only rises, so that an old answer is no wrong one, and is looked for now and then.
+    """
+
+    def __init__(self, latest: dict[str, datetime], limit: int | None) -> None:
+        self._latest = latest
+        self._limit = limit
+        self._found: datetime | None = None
+        self._asked = 0
+
+    def __call__(self) -> datetime | None:
+        if self._limit and len(self._latest) >= self._limit:
+            if self._asked % _LOOKED_EVERY == 0:
+                self._found = heapq.nlargest(self._limit, self._latest.values())[-1]
+            self._asked += 1
+        return self._found
+
+
+_LOOKED_EVERY = 16
 
 
 def start_order(operation: Operation) -> tuple[datetime, str]:
