@@ -32,6 +32,7 @@ class Archive:
     """The archived part of one or several logs, as one reading found it."""
 
     def __init__(self, found: Snapshot) -> None:
+        self._found = found
         self._parts = found.parts
         self._manifests = found.manifests
         self._sessions = [
@@ -226,8 +227,7 @@ class Archive:
         except duckdb.InterruptException:
             raise KeyboardInterrupt from None
         except duckdb.Error as error:
-            for path in (*(each.path for each in self._parts), *self._sessions):
-                path.stat()  # raises FileNotFoundError for one that is no longer there
+            self._found.check_archives()
             raise ArchiveError(str(error)) from error
         except RuntimeError as error:
             # what DuckDB makes of a Ctrl-C that comes while it works

@@ -45,6 +45,17 @@ class Snapshot(Struct, frozen=True):
     manifests: dict[Path, Manifest]
     gone: list[Path]
 
+    def check_archives(self) -> None:
+        """Raise `FileNotFoundError` if a file of the archives has gone since they were listed."""
+        for log_dir, manifest in self.manifests.items():
+            for each in (
+                *(part.path for part in manifest.parts),
+                *manifest.sessions,
+                manifest.days,
+            ):
+                if each is not None:
+                    (archive_dir(log_dir) / each).stat()
+
 
 def snapshot(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> Snapshot:
     """List the files of one or several logs; each counts once by whatever paths it is reached.

@@ -149,8 +149,7 @@ def _look_again_if_vanished(reading: Reading) -> None:
     for source in reading.sources:
         if not source.may_vanish:
             source.path.stat()
-    for archived in reading.snapshot.parts:
-        archived.path.stat()
+    reading.snapshot.check_archives()
 
 
 def _write(path: str, operations: Iterable[Operation | None]) -> None:

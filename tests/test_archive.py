@@ -168,10 +168,10 @@ def test_odd_lines_mean_the_same_in_the_archive(tmp_path: Path, lines: bytes) ->
     write(tmp_path, operation(1), lines)
     write(tmp_path, operation(4), name=segment(number=2))
     log = UsageLog(tmp_path)
-    before = answers(log)
+    before = answers(log, thorough=False)
     log.compact()
     assert list((tmp_path / "journal").iterdir()) == []
-    assert answers(log) == before
+    assert answers(log, thorough=False) == before
 
 
 def test_damaged_lines_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def write_events(log_dir: Path, written: list[Any]) -> None:
         write(log_dir, line, name=name)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(events, max_size=12))
 def test_any_log_answers_alike_before_between_and_after(written: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -266,22 +266,24 @@ def test_any_log_answers_alike_before_between_and_after(written: list[Any]) -> N
 
 
 def test_readers_see_the_same_while_segments_are_compacted(tmp_path: Path) -> None:
-    for number in range(1, 13):
+    for number in range(1, 7):
         write(
             tmp_path,
             *(operation(number * 100 + each, session_id=f"s{each % 7}") for each in range(50)),
             name=segment(number=number),
         )
     log = UsageLog(tmp_path)
-    before, done = quick_answers(log), threading.Event()
+    before, done, asked = quick_answers(log), threading.Event(), threading.Event()
     failed: list[object] = []
 
     def compact() -> None:
         try:
             for path in sorted((tmp_path / "journal").iterdir()):
                 others = [each for each in (tmp_path / "journal").iterdir() if each != path]
+                asked.clear()
                 with open_by_writers(*others):
                     log.compact()
+                asked.wait(30)
         except Exception as error:
             failed.append(error)
         finally:
@@ -293,9 +295,10 @@ def test_readers_see_the_same_while_segments_are_compacted(tmp_path: Path) -> No
     while not done.is_set():
         assert quick_answers(UsageLog(tmp_path)) == before
         rounds += 1
+        asked.set()
     worker.join()
     assert (failed, list((tmp_path / "journal").iterdir())) == ([], [])
-    assert rounds > 1
+    assert rounds >= 6
     assert quick_answers(log) == before
 
 
