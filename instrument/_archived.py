@@ -34,7 +34,6 @@ class Archive:
     def __init__(self, found: Snapshot) -> None:
         self._found = found
         self._parts = found.parts
-        self._manifests = found.manifests
         self._sessions = [
             archive_dir(log_dir) / path
             for log_dir, manifest in found.manifests.items()
@@ -69,15 +68,15 @@ class Archive:
 
         With `prices`, if their costs are by that price list.
         """
-        manifests = self._manifests.values()
+        manifests = self._found.manifests.values()
         covered = sum(len(each.parts) for each in manifests) == len(self._parts)
         covered = covered and not any(each.unsummed for each in manifests)
         files = [
             archive_dir(log_dir) / manifest.days
-            for log_dir, manifest in self._manifests.items()
+            for log_dir, manifest in self._found.manifests.items()
             if manifest.days is not None and (prices is None or manifest.prices == prices)
         ]
-        return files if covered and len(files) == len(self._manifests) else []
+        return files if covered and len(files) == len(self._found.manifests) else []
 
     def dates(self) -> set[date]:
         """Return the days that there are files of operations of."""

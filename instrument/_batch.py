@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from instrument._archived import escaped, files_of
 from instrument._costs import quoted
-from instrument._filing import connected, copy, put
-from instrument._lines import AMOUNTS, COUNTS, OUTCOMES, SUCCESSES
+from instrument._filing import connected, file, put
+from instrument._lines import AMOUNTS, COUNTS, SUCCESSES
+from instrument._looks import outcome_of
 from instrument._scan import MAX_LINE_BYTES, Source
 from instrument._survey import Survey, rewritten
 from instrument.archive import Manifest, Part, Segment
@@ -200,9 +201,8 @@ class Batch:
 
     def _copy(self, query: str, name: str) -> int:
         """Write the rows of a query to a file of the archive; return its size in bytes."""
-        unfinished = self._scratch / "rows.parquet"
-        copy(self._database, query, unfinished, f"row_group_size {ROW_GROUP}", self._facts)
-        return put(unfinished, self._directory / name)
+        target, more = self._directory / name, f"row_group_size {ROW_GROUP}"
+        return file(self._database, query, self._scratch, target, more, self._facts)
 
     def _rows(self, query: str) -> list[Any]:
         return self._database.execute(query).fetchall()
@@ -225,10 +225,7 @@ _COLUMNS = (
     | dict.fromkeys(COUNTS, "BIGINT")
     | dict.fromkeys(AMOUNTS, "DOUBLE")
 )
-_SUCCESS = "coalesce(success, error_type is null)"
-_OUTCOME = (
-    f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
-)
+_OUTCOME = outcome_of("coalesce(success, error_type is null)")
 _FORMS = {
     "session_id": "coalesce(session_id, '')",
     "success": f"({_OUTCOME}) in {SUCCESSES}",

@@ -82,9 +82,9 @@ def charged(table: str, where: str, billed: str) -> str:
     )
 
 
-def sums(table: str, day: str, more: Mapping[str, str] | None = None) -> str:
-    """Return a query for the sums of charged operations; `more` are other keys to group by."""
-    keys = {"day": day} | {name: name for name in _KEYS} | {"error_type": _ERROR} | dict(more or {})
+def sums(table: str, day: str) -> str:
+    """Return a query for the sums of charged operations."""
+    keys = {"day": day} | {name: name for name in _KEYS} | {"error_type": _ERROR}
     columns = [f"{expression} as {name}" for name, expression in (keys | _FIGURES).items()]
     return f"select '' as level, {', '.join(columns)} from {table} group by all"
 

@@ -15,7 +15,7 @@ from instrument._costs import quoted
 from instrument._files import make_private_directory, open_private
 from instrument.archive import sync_directory
 
-__all__ = ["connected", "copy", "put"]
+__all__ = ["connected", "copy", "file", "put"]
 
 MEMORY = "300MB"
 
@@ -31,6 +31,23 @@ def connected(scratch: Path) -> DuckDBPyConnection:
     ):
         connection.execute(f"set {option} = {quoted(value)}")
     return connection
+
+
+def file(
+    connection: DuckDBPyConnection,
+    query: str,
+    scratch: Path,
+    target: Path,
+    more: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> int:
+    """Put the rows of a query in their place for good; return the size in bytes.
+
+    Until then they are in `scratch`; `more` and `facts` are as in `copy`.
+    """
+    unfinished = scratch / "rows.parquet"
+    copy(connection, query, unfinished, more, facts)
+    return put(unfinished, target)
 
 
 def copy(

@@ -17,7 +17,7 @@ from instrument._snapshot import Archived
 from instrument.operation import MAX_COUNT, DroppedLine, Operation
 from instrument.pricing import Key
 
-__all__ = ["UNENDED", "Looks", "has_repeats", "keys_of"]
+__all__ = ["UNENDED", "Looks", "has_repeats", "keys_of", "outcome_of"]
 
 
 class Looks:
@@ -141,6 +141,11 @@ def _are_known(keys: set[str]) -> bool:
     return keys <= _KNOWN or keys <= _OF_DROPPED
 
 
+def outcome_of(success: str) -> str:
+    """Return an expression for the outcome, derived from `success` where the line names none."""
+    return f"case when outcome in {OUTCOMES} then outcome when {success} then 'ok' else 'error' end"
+
+
 def has_repeats(connection: DuckDBPyConnection) -> bool:
     """Tell whether any response is reported twice in a session, which few logs have."""
     return bool(connection.execute("from repeats").fetchall())
@@ -206,9 +211,7 @@ _SUCCESS = (
     "coalesce(case lower(success) when 'true' then true when '1' then true when 'false' then false"
     " when '0' then false end, error_type is null)"
 )
-_OUTCOME = (
-    f"case when outcome in {OUTCOMES} then outcome when {_SUCCESS} then 'ok' else 'error' end"
-)
+_OUTCOME = outcome_of(_SUCCESS)
 _TEXTS = {
     "timestamp": "moment as timestamp",
     "session_id": "coalesce(session_id, '') as session_id",

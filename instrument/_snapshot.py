@@ -48,13 +48,8 @@ class Snapshot(Struct, frozen=True):
     def check_archives(self) -> None:
         """Raise `FileNotFoundError` if a file of the archives has gone since they were listed."""
         for log_dir, manifest in self.manifests.items():
-            for each in (
-                *(part.path for part in manifest.parts),
-                *manifest.sessions,
-                manifest.days,
-            ):
-                if each is not None:
-                    (archive_dir(log_dir) / each).stat()
+            for each in manifest.files():
+                (archive_dir(log_dir) / each).stat()
 
 
 def snapshot(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> Snapshot:
@@ -111,8 +106,7 @@ def _present(log_dir: Path) -> tuple[Manifest, list[Path]]:
     while True:
         manifest = read_manifest(log_dir)
         directory = archive_dir(log_dir)
-        paths = [*(each.path for each in manifest.parts), *manifest.sessions, manifest.days]
-        gone = {each for each in paths if each is not None and not (directory / each).exists()}
+        gone = {each for each in manifest.files() if not (directory / each).exists()}
         if not gone:
             return manifest, []
         if read_manifest(log_dir) == manifest:

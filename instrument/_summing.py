@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from instrument._archived import files_of
 from instrument._costs import make_rates, priced
 from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
-from instrument._filing import connected, copy, put
+from instrument._filing import connected, copy, file
 from instrument.archive import Manifest, Part
 from instrument.pricing import Pricing
 
@@ -49,10 +49,9 @@ def summed_up(
         if manifest.days is not None:
             kept = f"select * from {files_of([directory / manifest.days])}"
             found.append(f"{kept} where day not in {of_days(changed)}")
-        whole = scratch / "days.parquet"
-        copy(connection, f"{' union all by name '.join(found)} order by level, day", whole)
-    target = f"days/{name}.parquet"
-    put(whole, directory / target)
+        target = f"days/{name}.parquet"
+        query = f"{' union all by name '.join(found)} order by level, day"
+        file(connection, query, scratch, directory / target)
     return replace(manifest, days=target, prices=pricing.version(), unsummed=())
 
 

@@ -7,14 +7,14 @@ and written anew, in that form.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from instrument._lines import Head, operation_of, record_of
 from instrument._scan import BLOCK_BYTES, Line, Skipped, Source, blocks, scan
-from instrument.operation import Amount, Count
+from instrument.operation import Operation
 
 __all__ = ["Survey", "rewritten", "survey"]
 
@@ -91,41 +91,34 @@ class _Damaged(Skipped):
 
 
 class _PlainLine(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The keys of a line that are looked at; `_EveryKey` has them all, and no others are plain."""
+
     timestamp: str | None = None
     session_id: str | None = None
     service: str | None = None
     operation: str | None = None
-    success: bool | None = None
-    duration_seconds: Amount | None = None
-    tokens: Count | None = None
-    metadata: Raw | UnsetType = UNSET
     operation_id: str | None = None
-    parent_id: str | None = None
-    trace_id: str | None = None
-    parent_session_id: str | None = None
-    session_name: str | None = None
-    outcome: str | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    kind: str | None = None
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    cache_read_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-    cost_usd: Amount | None = None
-    cost_source: str | None = None
-    response_id: str | None = None
-    usage_operation_id: str | None = None
-    attempt: Count | None = None
-    first_chunk_seconds: Amount | None = None
-    active_seconds: Amount | None = None
-    chunks: Count | None = None
-    pid: Count | None = None
+    metadata: Raw | UnsetType = UNSET
     type: Literal["begin", "session", "void"] | None = None
     run: str | None = None
+
+
+_EveryKey = cast(
+    "type[_PlainLine]",
+    msgspec.defstruct(
+        "_EveryKey",
+        [
+            (name, kind | None, None)
+            for name, kind in get_type_hints(Operation, include_extras=True).items()
+            # the recorder writes none of these two
+            if name not in (*_PlainLine.__struct_fields__, "v", "extra")
+        ],
+        bases=(_PlainLine,),
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        gc=False,
+    ),
+)
 
 
 def _plain(block: bytes) -> list[_PlainLine] | None:
@@ -184,5 +177,5 @@ def _other(line: Line) -> dict[str, object]:
 
 _STAMP = len("2026-11-21T10:00:00.000000Z")
 _fromisoformat = datetime.fromisoformat
-_decode = msgspec.json.Decoder(_PlainLine).decode_lines
+_decode = msgspec.json.Decoder(_EveryKey).decode_lines
 _encode = msgspec.json.Encoder().encode_lines

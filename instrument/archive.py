@@ -105,6 +105,11 @@ class Manifest(Struct, frozen=True):
     damaged: tuple[str, ...] = ()
     other: tuple[Raw, ...] = ()
 
+    def files(self) -> list[str]:
+        """Return the files that readers need."""
+        days = [] if self.days is None else [self.days]
+        return [*(each.path for each in self.parts), *self.sessions, *days]
+
 
 def archive_dir(log_dir: Path) -> Path:
     return log_dir / "archive"

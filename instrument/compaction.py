@@ -40,7 +40,7 @@ from instrument.errors import ArchiveError
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
-__all__ = ["Compaction", "changing", "compact"]
+__all__ = ["Compaction", "changing", "compact", "scratch_in"]
 
 BATCH_BYTES = 96 * 1024**2
 _OUR_FILE = re.compile(r"\.?[0-9a-f]{16}\b.*")
@@ -74,16 +74,15 @@ def compact(
     pricing: Pricing,
     *,
     all_segments: bool = False,
-    most_bytes: int | None = None,
     advance: Callable[[float], None] = lambda size: None,
 ) -> Compaction:
-    """Move what is closed into the archive, at most about `most_bytes` of it.
+    """Move what is closed into the archive.
 
-    `advance` hears how many more bytes are done. Raises `ArchiveError` if another
-    process is at it, or where the archive cannot be written; the log is whole in any case.
+    `advance` hears how many more bytes are done. Raises `ArchiveError` if another process is at
+    it, or where the archive cannot be written; the log is whole in any case.
     """
     sources = Reading([log_dir]).snapshot.listed
-    batches = list(_batches(closed_segments(sources, all_segments=all_segments), most_bytes))
+    batches = list(_batches(closed_segments(sources, all_segments=all_segments)))
     result = Compaction()
     if not batches and not is_behind(read_manifest(log_dir), pricing):
         return result
@@ -122,6 +121,13 @@ def changing(log_dir: Path) -> Iterator[None]:
         raise ArchiveError(f"{directory} cannot be written: {what}; the log is whole") from error
     finally:
         close(file)
+
+
+@contextmanager
+def scratch_in(directory: Path) -> Iterator[Path]:
+    """Give a directory for what is not finished, beside what it becomes."""
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch:
+        yield Path(scratch)
 
 
 class _Held(Struct):
@@ -212,8 +218,8 @@ def _write(log_dir: Path, moved: list[_Held], ended: dict[str, list[Operation]])
     before, directory = read_manifest(log_dir), archive_dir(log_dir)
     segments = [_segment(each) for each in moved]
     with (
-        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch,
-        Batch(directory, Path(scratch), secrets.token_hex(8), segments) as batch,
+        scratch_in(directory) as scratch,
+        Batch(directory, scratch, secrets.token_hex(8), segments) as batch,
     ):
         batch.fill([(each.source, each.survey) for each in moved], ended, before)
         after = batch.write(before)
@@ -231,9 +237,9 @@ def _sum_up(log_dir: Path, pricing: Pricing) -> None:
     manifest, directory = read_manifest(log_dir), archive_dir(log_dir)
     if not is_behind(manifest, pricing):
         return
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as scratch:
+    with scratch_in(directory) as scratch:
         name = secrets.token_hex(8)
-        write_manifest(log_dir, summed_up(manifest, directory, Path(scratch), name, pricing))
+        write_manifest(log_dir, summed_up(manifest, directory, scratch, name, pricing))
     if manifest.days is not None:
         (directory / manifest.days).unlink(missing_ok=True)
 
@@ -243,20 +249,17 @@ def _segment(held: _Held) -> Segment:
     return Segment(path.name, size, mark_of(path, size))
 
 
-def _batches(closed: list[Source], most_bytes: int | None) -> Iterator[list[Source]]:
+def _batches(closed: list[Source]) -> Iterator[list[Source]]:
     """Put segments together, up to what memory bears."""
     batch: list[Source] = []
-    size = taken = 0
+    size = 0
     for each in closed:
         bytes_here = _size(each)
-        if most_bytes is not None and taken and taken + bytes_here > most_bytes:
-            break
         if batch and size + bytes_here > BATCH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(each)
         size += bytes_here
-        taken += bytes_here
     if batch:
         yield batch
 
@@ -280,8 +283,7 @@ def _locks_work(path: Path) -> bool:
 
 def _tidy(directory: Path, manifest: Manifest) -> None:
     """Remove what a compaction that was killed has left."""
-    named = {*(each.path for each in manifest.parts), *manifest.sessions, *manifest.damaged}
-    named |= {manifest.days or ""}
+    named = {*manifest.files(), *manifest.damaged}
     for path in [*directory.glob("*/*")]:
         is_scratch = path.parent.name.startswith(_SCRATCH)
         if is_scratch or (_OUR_FILE.fullmatch(path.name) and _name(path, directory) not in named):

@@ -10,8 +10,8 @@ from msgspec import Meta, Struct, field
 __all__ = ["MAX_COUNT", "Health", "Operation", "SessionStats", "SummaryRow", "Usage"]
 
 MAX_COUNT = 10**12
-Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-Amount = Annotated[float, Meta(ge=0, le=MAX_COUNT)]
+_Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+_Amount = Annotated[float, Meta(ge=0, le=MAX_COUNT)]
 
 
 class Usage(Struct, frozen=True):
@@ -124,8 +124,8 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     operation: str
     success: bool = True
     outcome: str = "ok"
-    duration_seconds: Amount = 0.0
-    tokens: Count | None = None
+    duration_seconds: _Amount = 0.0
+    tokens: _Count | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     operation_id: str | None = None
     parent_id: str | None = None
@@ -137,21 +137,21 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str | None = None
     model: str | None = None
     kind: str | None = None
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    cache_read_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-    cost_usd: Amount | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_read_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+    cost_usd: _Amount | None = None
     cost_source: str | None = None
     response_id: str | None = None
     usage_operation_id: str | None = None
-    attempt: Count | None = None
-    first_chunk_seconds: Amount | None = None
-    active_seconds: Amount | None = None
-    chunks: Count | None = None
-    pid: Count | None = None
-    v: Count = 1
+    attempt: _Count | None = None
+    first_chunk_seconds: _Amount | None = None
+    active_seconds: _Amount | None = None
+    chunks: _Count | None = None
+    pid: _Count | None = None
+    v: _Count = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:

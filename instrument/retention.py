@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
+from duckdb import DuckDBPyConnection
 from msgspec import Struct
 from msgspec.structs import replace
 
 from instrument._archived import files_of
 from instrument._costs import quoted
 from instrument._days import of_days
-from instrument._files import make_private_directory
-from instrument._filing import copy
+from instrument._filing import connected, file
 from instrument.archive import Manifest, archive_dir, read_manifest, write_manifest
-from instrument.compaction import changing
+from instrument.compaction import changing, scratch_in
 
 __all__ = ["Pruned", "prune"]
 
@@ -44,16 +44,17 @@ def prune(log_dir: Path, before: datetime, *, keep_summary: bool) -> Pruned:
         old = [each for each in manifest.parts if each.last < before]
         directory, name = archive_dir(log_dir), secrets.token_hex(8)
         left = {each.day for each in manifest.parts if each not in old}
-        after = replace(
-            manifest,
-            parts=tuple(each for each in manifest.parts if each not in old),
-            sessions=_sessions(manifest, directory, name, before),
-            unsummed=tuple(each for each in manifest.unsummed if each in left),
-            days=manifest.days if keep_summary else _days(manifest, directory, name, before),
-        )
+        with scratch_in(directory) as scratch, connected(scratch) as database:
+            filing = _Filing(database, scratch, directory, name)
+            after = replace(
+                manifest,
+                parts=tuple(each for each in manifest.parts if each not in old),
+                sessions=filing.sessions(manifest, before),
+                unsummed=tuple(each for each in manifest.unsummed if each in left),
+                days=manifest.days if keep_summary else filing.days(manifest, left),
+            )
         write_manifest(log_dir, after)
-        gone = {*(each.path for each in old), *manifest.sessions, manifest.days or ""}
-        for each in gone - {*after.sessions, after.days or ""}:
+        for each in {*manifest.files()} - {*after.files()}:
             (directory / each).unlink(missing_ok=True)
         for place in {(directory / each.path).parent for each in old}:
             with suppress(OSError):  # there are younger operations of that day, or other files
@@ -61,33 +62,36 @@ def prune(log_dir: Path, before: datetime, *, keep_summary: bool) -> Pruned:
     return Pruned(sum(each.operations for each in old), sum(each.size for each in old))
 
 
-def _sessions(manifest: Manifest, directory: Path, name: str, before: datetime) -> tuple[str, ...]:
-    """Return the files of the sessions in which something happened later."""
-    if not manifest.sessions:
-        return ()
-    files = files_of(directory / each for each in manifest.sessions)
-    where = f"last_at >= timestamptz {quoted(before.isoformat())}"
-    target = f"sessions/{name}.parquet"
-    return (
-        (target,) if _copy(f"{files} where {where} order by session_id", directory / target) else ()
-    )
+class _Filing:
+    """Makes the files of what is left."""
 
+    def __init__(
+        self, database: DuckDBPyConnection, scratch: Path, directory: Path, name: str
+    ) -> None:
+        self._database = database
+        self._scratch = scratch
+        self._directory = directory
+        self._name = name
 
-def _days(manifest: Manifest, directory: Path, name: str, before: datetime) -> str | None:
-    """Return the file of what the days came to that have operations left."""
-    left = {each.day for each in manifest.parts if each.last >= before}
-    if manifest.days is None or not left:
-        return None
-    files = files_of([directory / manifest.days])
-    target = f"days/{name}.parquet"
-    _copy(f"{files} where day in {of_days(left)} order by level, day", directory / target)
-    return target
+    def sessions(self, manifest: Manifest, before: datetime) -> tuple[str, ...]:
+        """Return the files of the sessions in which something happened later."""
+        since = f"last_at >= timestamptz {quoted(before.isoformat())}"
+        rows = f"from {self._files(manifest.sessions)} where {since}"
+        if not manifest.sessions or not self._database.execute(f"{rows} limit 1").fetchall():
+            return ()
+        return (self._file(f"{rows} order by session_id", "sessions"),)
 
+    def days(self, manifest: Manifest, left: set[str]) -> str | None:
+        """Return the file of what the days came to that have operations left."""
+        if manifest.days is None or not left:
+            return None
+        rows = f"from {self._files([manifest.days])} where day in {of_days(left)}"
+        return self._file(f"{rows} order by level, day", "days")
 
-def _copy(rows: str, target: Path) -> int:
-    """Write rows to a file of this user's alone; return how many there are."""
-    make_private_directory(target.parent)
-    with duckdb.connect() as connection:
-        copy(connection, f"select * from {rows}", target)
-        ((count,),) = connection.execute(f"select count(*) from {files_of([target])}").fetchall()
-    return int(count)
+    def _files(self, names: Iterable[str]) -> str:
+        return files_of(self._directory / each for each in names)
+
+    def _file(self, query: str, kind: str) -> str:
+        target = f"{kind}/{self._name}.parquet"
+        file(self._database, query, self._scratch, self._directory / target)
+        return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +35,8 @@ def _is_worth_it(log_dir: Path) -> bool:
 
 
 def _start(log_dir: Path) -> None:
+    import subprocess  # most commands start nothing
+
     subprocess.Popen(
         [sys.executable, "-m", "instrument", "compact", "--quietly", "--dir", str(log_dir)],
         stdin=subprocess.DEVNULL,
