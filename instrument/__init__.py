@@ -4,6 +4,7 @@ import importlib
 import typing
 
 from instrument._config import configure
+from instrument.budget import Budget, BudgetExceeded
 from instrument.errors import ConfigurationError, InstrumentError, InstrumentWarning
 from instrument.operation import Operation, SessionStats, Usage
 from instrument.propagation import extract, inject, propagate
@@ -17,6 +18,8 @@ if typing.TYPE_CHECKING:
     from instrument.logger import UsageLogger, correlate_sessions
 
 __all__ = [
+    "Budget",
+    "BudgetExceeded",
     "ConfigurationError",
     "InstrumentError",
     "InstrumentWarning",

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from instrument._guard import belongs_to_program
 from instrument._hostnames import plain_host
+from instrument.budget import Budget
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
 __all__ = ["Settings", "as_path", "configure", "disabled_by_environment", "settings"]
@@ -41,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     propagate_to: tuple[str, ...] | None
     max_bytes: int
     prices: dict[str, dict[str, float]] | None = None
+    budgets: dict[str, Budget] | None = None
     fallback: bool = False
     complaints: tuple[str, ...] = ()
 
@@ -57,6 +59,7 @@ def configure(
     propagate_to: Iterable[str] | None = None,
     max_bytes: int | None = None,
     prices: Mapping[str, Mapping[str, float]] | None = None,
+    budgets: Mapping[str, Budget] | None = None,
     **unknown: object,
 ) -> None:
     """Set what is given, from the next operation on; `None` leaves a setting as it is.
@@ -79,6 +82,9 @@ def configure(
       `{"my-model": {"input": 0.5, "output": 1.5}}`; also `cache_read`, `cache_write`,
       `cache_write_1h` and `reasoning` (environment: `INSTRUMENT_PRICES`, a file with the same as
       JSON). They come before list prices, and count when the log is read.
+    - `budgets`: budgets over everything in the log, by name:
+      `{"daily": Budget(usd=20, per="day")}`; they hold for all processes that name them so, and
+      begin with what the log has of the period already. `{}` is none.
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
@@ -93,6 +99,7 @@ def configure(
         "propagate_to": propagate_to,
         "max_bytes": max_bytes,
         "prices": prices,
+        "budgets": budgets,
         **unknown,
     }
     checked = _checked(given)
@@ -210,6 +217,7 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         propagate_to=given.get("propagate_to"),
         max_bytes=given.get("max_bytes", 2 * 1024**3),
         prices=given.get("prices") or variables.get("prices"),
+        budgets=given.get("budgets"),
     )
 
 
@@ -372,6 +380,19 @@ def _rates(name: str, rates: Any) -> dict[str, float]:
     return {kind: float(rate) for kind, rate in rates.items()}
 
 
+def _budgets(name: str, value: Any) -> dict[str, Budget]:
+    accepted = "budgets by name: {'daily': Budget(usd=20, per='day')}"
+    if not isinstance(value, Mapping):
+        raise ConfigurationTypeError(name, value, accepted)
+    for each, budget in value.items():
+        if not isinstance(each, str) or not isinstance(budget, Budget):
+            raise ConfigurationTypeError(name, {each: budget}, accepted)
+        if not 0 < len(each.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
+            longest = f"names of 1 to {_LONGEST_NAME} bytes"
+            raise ConfigurationError(name, each, longest)
+    return dict(value)
+
+
 RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 _PRICES = f"models with any of {', '.join(RATES)}, in US dollars per million tokens"
 _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
@@ -385,7 +406,9 @@ _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "propagate_to": _host_patterns,
     "max_bytes": _bytes,
     "prices": _prices,
+    "budgets": _budgets,
 }
+_LONGEST_NAME = 64
 _NAMES = f"one of {', '.join(_ACCEPTED)}"
 _VARIABLES = {
     "INSTRUMENT_DIR": "log_dir",

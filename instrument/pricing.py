@@ -261,6 +261,16 @@ class Pricing:
             found = self._known[key] = self._found(key)
         return found
 
+    def may_price(self, service: str, model: str) -> bool:
+        """Tell whether anybody's price of a model is known, before it is known who will answer."""
+        if self.rates_of((None, service, model)):
+            return True
+        snapshot = None if self.model is not None else _snapshot()
+        if snapshot is None:
+            return False
+        name, providers = model.lower(), snapshot.providers
+        return any(one.find_model(name, all_providers=providers) for one in providers)
+
     def _rates(self, one: Operation) -> Rates | None:
         if (one.model is None and self.model is None) or "impossible_usage" in one.metadata:
             return None

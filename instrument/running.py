@@ -103,6 +103,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
     following: Following | None = None
     announced: bool = False
     done: bool = False
+    reserved: Any = None
 
     def __repr__(self) -> str:
         return f"<RunningOperation {self.site.service} {self.site.operation} {self.id}>"
@@ -238,19 +239,30 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def withdraw(self) -> None:
         """Take the begin line back: what the call returned has not started yet."""
         self.site.lazy = True
+        if self.reserved is not None:
+            _give_back(self)
         if self.announced:
             self.announced = False
             self.recorder.write(VoidLine(self.id), perf_counter_ns())
 
     def start(self, outer: Scope | None) -> None:
-        """Begin anew, inside of what is current at the first step of what the call returned."""
+        """Begin anew, inside of what is current at the first step of what the call returned.
+
+        Raises what the gates raise.
+        """
         try:
             _move(self, outer)
             self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
-            if self.site.slow:
-                self.announce()
         except Exception as error:
             swallow(error)
+        if self.session.gate is not None or self.recorder.gate is not None:
+            try:
+                _admit(self)
+            except BaseException:
+                self.done = True
+                raise
+        if self.site.slow:
+            _announce(self)
 
     def _merge(self, following: Following, chunk: Any) -> None:
         try:
@@ -365,14 +377,19 @@ class RunningOperation(Scope, eq=False, weakref=True):
             site.slow = elapsed_ns > SLOW_NS
         self.done = True
         active.write(line, now_ns)
-        if session.gate is not None:
-            session.gate.settle(self, line)
+        if session.gate is not None or active.gate is not None:
+            _settle(self, line)
 
 
-def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
+def begin(
+    site: Site,
+    outer: Scope | None,
+    model: str | None = None,
+    noted: dict[str, Any] | None = None,
+) -> RunningOperation | None:
     """Begin an operation inside `outer`, what is current; `None` if it shall not be recorded.
 
-    Raises what the session's gate raises.
+    `model` and `noted`, its metadata, come before those of the site. Raises what the gates raise.
     """
     try:
         active = recorder()
@@ -397,19 +414,38 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
             time_ns(),
             perf_counter_ns(),
             {},
-            None if site.metadata is None else copied(site.metadata),
-            site.model,
+            noted if site.metadata is None else copied(site.metadata),
+            site.model if model is None else model,
         )
         if context.beside is not None:
             context.beside.began(operation)
     except Exception as error:
         swallow(error)
         return None
-    if session.gate is not None:
-        session.gate.admit(operation)
+    if session.gate is not None or active.gate is not None:
+        _admit(operation)
     if site.slow and not site.lazy:
         _announce(operation)
     return operation
+
+
+def _admit(operation: RunningOperation) -> None:
+    """Ask the gates of session and settings; each gives back what all have if it refuses."""
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.admit(operation)
+
+
+def _settle(operation: RunningOperation, line: OperationLine) -> None:
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.settle(operation, line)
+
+
+def _give_back(operation: RunningOperation) -> None:
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.withdraw(operation)
 
 
 def _move(operation: RunningOperation, outer: Scope | None) -> None:

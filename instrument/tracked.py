@@ -124,11 +124,9 @@ class track:  # noqa: N801 - it is used like a function
         self._entered: list[RunningOperation] = []
 
     def __enter__(self) -> RunningOperation:
-        begun = begin(self._site, context.scope.get())
-        operation = begun or _unrecorded(self._site)
-        operation.model = self._model
-        if self._metadata is not None:
-            operation.metadata.update(copied(self._metadata))
+        noted = None if self._metadata is None else copied(self._metadata)
+        begun = begin(self._site, context.scope.get(), self._model, noted)
+        operation = begun or _unrecorded(self._site, self._model, noted)
         self._entered.append(operation)
         if begun is not None:
             context.scope.set(begun)
@@ -294,10 +292,16 @@ def _block_site(service: str, operation: str) -> Site:
     return site
 
 
-def _unrecorded(site: Site) -> RunningOperation:
+def _unrecorded(site: Site, model: str | None, noted: dict[str, Any] | None) -> RunningOperation:
     """Return an operation on which everything works and that leaves no record."""
     return RunningOperation(
-        current().session, site=site, recorder=recorder(), id=new_id(), done=True
+        current().session,
+        site=site,
+        recorder=recorder(),
+        id=new_id(),
+        noted=noted,
+        model=model,
+        done=True,
     )
 
 

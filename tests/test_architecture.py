@@ -21,15 +21,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
 # A sub-package is one entry; inside it any order without a cycle is fine.
 LAYERS = {
     "words": "errors semconv",
-    "values": "operation _clock",
+    "values": "operation budget _clock",
     "parts": "_guard _account _kinds _loading _files _kept _clean _hostnames _config carrier"
     " context _processes _threads _collector _opentelemetry usage _counts pricing journal run_lock"
     " ambient",
-    "writing": "recorder _said _claims _finished running",
+    "writing": "_ledger recorder _said _claims _finished running",
     "reading": "archive _lines _scan _snapshot _wanted _follow _begun _skew _stats _grouped _costs"
     " _days _archived _gather _iterate _looks _sql _select _summary _survey _filing"
     " _batch _summing compaction retention _health _premises _doctor log",
-    "capture": "budget wrappers proxies session streams tracked",
+    "capture": "_gates wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",
 }
@@ -38,6 +38,7 @@ LAYERS = {
 # across, inside a function, that are allowed nevertheless, each with its reason.
 SANCTIONED = {
     ("session", "log"): "Session.stats() and Session.operations() read",
+    ("_gates", "log"): "a named budget begins with what is in the log of its period",
 }
 
 PLACES = {

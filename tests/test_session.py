@@ -105,7 +105,7 @@ def test_an_invalid_id_is_a_value_error_that_names_it(wrong: str) -> None:
         ({"metadata": 5}, "session metadata=5: use a mapping"),
         ({"metadata": {1: 2}}, "session metadata key=1: use text"),
         ({"name": len}, "use text or None; to decorate with it, write @session()"),
-        ({"tags": 5}, "unknown argument tags=5: use name, id or metadata"),
+        ({"tags": 5}, "unknown argument tags=5: use name, id, budget or metadata"),
     ],
 )
 def test_what_session_cannot_use_is_told_at_once(wrong: dict[str, Any], message: str) -> None:
