@@ -23,14 +23,22 @@ from msgspec import Struct
 from instrument._clock import new_id
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
-from instrument._ledger import NOTHING, Amounts, Header, Kind, Ledger, State, number_of
+from instrument._ledger import (
+    NOTHING,
+    Amounts,
+    Header,
+    Kind,
+    Ledger,
+    State,
+    number_of,
+    remove_ledger,
+)
+from instrument._spending import BILLION, budget_of, limits_of, spenders, spent_of
 from instrument.budget import (
     METRICS,
     Budget,
     BudgetExceeded,
     BudgetUnavailable,
-    Spender,
-    Spent,
     ledgers_in,
     window,
 )
@@ -39,12 +47,11 @@ from instrument.operation import Operation, OperationLine
 from instrument.pricing import Pricing
 from instrument.recorder import swallow, warn_once
 
-__all__ = ["NamedGate", "SessionGate", "budget_of", "directory_of_session", "spenders", "spent_of"]
+__all__ = ["NamedGate", "SessionGate", "directory_of_session"]
 
 HINTS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """What requests call the largest number of tokens that the response may have."""
 
-_BILLION = 1_000_000_000
 _OF_UNKNOWN = 100
 
 
@@ -126,15 +133,20 @@ class Account:
         self._stop(operation, problem)
         return self._anyway(operation, held)
 
-    def settle(self, one: Reservation, operation: Any, line: OperationLine) -> None:
+    def charge(self, line: OperationLine) -> None:
+        """Count an operation that nobody was asked about before."""
+        ledger, id_ = self.open(), new_id()
+        ledger.reserve(id_, 0, 0, 0, force=True)
+        self.settle(Reservation(self, ledger, id_, NOTHING, False), line)
+
+    def settle(self, one: Reservation, line: OperationLine) -> None:
         """Put what an operation used in the place of what it reserved."""
-        site = operation.site
-        cost, priced = self._cost(operation, line)
+        cost, priced = self._cost(line)
         seconds = line.duration_seconds if line.active_seconds is None else line.active_seconds
-        used = Amounts(1, line.tokens or 0, cost, 0 if one.is_inside else int(seconds * _BILLION))
+        used = Amounts(1, line.tokens or 0, cost, 0 if one.is_inside else int(seconds * BILLION))
         if line.model is not None:
-            self._models[site.service, site.operation] = line.model
-        kind = Kind(site.service, site.operation, line.model)
+            self._models[line.service, line.operation] = line.model
+        kind = Kind(line.service, line.operation, line.model)
         one.ledger.settle(one.id, one.held, used, kind, unpriced=int(not priced))
 
     def _tried(
@@ -146,8 +158,9 @@ class Account:
         if self.budget.usd is not None and self._has_no_price(operation, kind, model):
             return None, NOTHING, self._excess(ledger, NOTHING, operation, unpriced=model)
         held = self._estimate(operation, ledger.open(), kind, model, is_inside=is_inside)
-        if ledger.reserve(operation.id, held.tokens, held.nanodollars, held.nanoseconds):
-            return Reservation(self, ledger, operation.id, held, is_inside), held, None
+        id_ = new_id()  # not the operation's, which may reserve again
+        if ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds):
+            return Reservation(self, ledger, id_, held, is_inside), held, None
         return None, held, self._excess(ledger, held, operation)
 
     def _anyway(self, operation: Any, held: Amounts) -> Reservation | None:
@@ -191,12 +204,12 @@ class Account:
         if budget.tokens is None and budget.usd is None and budget.seconds is None:
             return NOTHING
         tokens = nanodollars = nanoseconds = 0
-        hint = _hint(operation.noted)
+        hint = operation.allowed or _hint(operation.noted)
         if budget.tokens is not None:
             tokens = max(hint, _mean(state, kind, "tokens", 0 if hint else budget.tokens))
         if budget.usd is not None:
             hinted = self._price_of(operation.site.service, model, hint)
-            limit = 0 if hinted else int(budget.usd * _BILLION)
+            limit = 0 if hinted else int(budget.usd * BILLION)
             nanodollars = max(hinted, _mean(state, kind, "nanodollars", limit))
         if budget.seconds is not None and not is_inside and kind is not None:
             nanoseconds = -(-kind.nanoseconds // kind.operations)
@@ -228,16 +241,16 @@ class Account:
             output_tokens=output_tokens,
         )
         found = self._prices().priced(call)
-        return 0 if found is None else int(found[0] * _BILLION)
+        return 0 if found is None else int(found[0] * BILLION)
 
-    def _cost(self, operation: Any, line: OperationLine) -> tuple[int, bool]:
+    def _cost(self, line: OperationLine) -> tuple[int, bool]:
         """Return the cost in billionths of a dollar, and whether it is known."""
         if line.cost_usd is not None:
-            return int(line.cost_usd * _BILLION), True
+            return int(line.cost_usd * BILLION), True
         if line.tokens is None or self.budget.usd is None:
             return 0, True
-        found = self._prices().priced(_as_read(operation, line))
-        return (0, False) if found is None else (int(found[0] * _BILLION), True)
+        found = self._prices().priced(_as_read(line))
+        return (0, False) if found is None else (int(found[0] * BILLION), True)
 
     def _excess(
         self, ledger: Ledger, held: Amounts, operation: Any, *, unpriced: str | None = None
@@ -251,7 +264,7 @@ class Account:
             self.name,
             metric,
             spent_of(state),
-            reserve=getattr(_spent(held), metric),
+            reserve=getattr(spent_of(held), metric),
             by=spenders(state, metric),
             session_id=self.session_id,
             model=unpriced,
@@ -301,13 +314,19 @@ class Gate:
                 one.held.nanodollars,
                 one.held.nanoseconds,
             )
-            _told(one, give_back)
+            _told(one.account, give_back)
 
     def settle(self, operation: Any, line: Any) -> None:
         """Take note of the finished operation's `OperationLine`."""
         held, operation.reserved = operation.reserved or (), None
         for one in held:
-            _told(one, partial(one.account.settle, one, operation, line))
+            _told(one.account, partial(one.account.settle, one, line))
+
+    def charge(self, line: Any) -> None:
+        """Count a finished operation's `OperationLine` of which nobody asked before."""
+        moment = datetime.fromisoformat(line.timestamp)
+        for account in self.accounts(int(moment.timestamp() * BILLION)):
+            _told(account, partial(account.charge, line))
 
 
 class SessionGate(Gate):
@@ -395,12 +414,12 @@ class _Renewed:
     def account(self, moment_ns: int) -> Account:
         found = self._account
         if found is None or moment_ns >= self._until_ns:
-            moment = datetime.fromtimestamp(moment_ns / _BILLION, UTC)
+            moment = datetime.fromtimestamp(moment_ns / BILLION, UTC)
             since, until = window(self._budget.per, moment)
             found = self._new(since)
             found.ends_at = until
             self._account = found
-            self._until_ns = 1 << 62 if until is None else int(until.timestamp()) * _BILLION
+            self._until_ns = 1 << 62 if until is None else int(until.timestamp()) * BILLION
         return found
 
     def _new(self, since: datetime | None) -> Account:
@@ -430,67 +449,6 @@ def directory_of_session(log_dir: Path, session_id: str) -> Path:
     """Return where the ledger of a session's budget is."""
     # the prefix, too, because an id may be two dots
     return ledgers_in(log_dir) / f"session-{quote(session_id, safe='')}"
-
-
-def limits_of(budget: Budget) -> tuple[int | None, int | None, int | None, int | None]:
-    """Return the limits in a ledger's units."""
-    return (
-        budget.operations,
-        budget.tokens,
-        None if budget.usd is None else round(budget.usd * _BILLION),
-        None if budget.seconds is None else round(budget.seconds * _BILLION),
-    )
-
-
-def budget_of(header: Header) -> Budget:
-    """Return the budget whose ledger begins so. A callable of another process is not there: raise.
-
-    Raises `OSError` where the header is none of a budget.
-    """
-    operations, tokens, nanodollars, nanoseconds = header.limits
-    try:
-        return Budget(
-            operations=operations,
-            tokens=tokens,
-            usd=None if nanodollars is None else nanodollars / _BILLION,
-            seconds=None if nanoseconds is None else nanoseconds / _BILLION,
-            per=header.per,  # type: ignore[arg-type]  # checked there
-            on_exceed="warn" if header.on_exceed == "warn" else "raise",
-        )
-    except InstrumentError as error:
-        raise OSError(str(error)) from None
-
-
-def spent_of(state: State) -> Spent:
-    """Return what a ledger's state says was spent."""
-    return _spent(Amounts(state.operations, state.tokens, state.nanodollars, state.nanoseconds))
-
-
-def spenders(state: State, metric: str) -> tuple[Spender, ...]:
-    """Return who spent, those first who spent most of `metric`."""
-    found = [
-        Spender(
-            service=kind.service,
-            operation=kind.operation,
-            model=kind.model,
-            operations=kind.operations,
-            tokens=kind.tokens,
-            usd=kind.nanodollars / _BILLION,
-            seconds=kind.nanoseconds / _BILLION,
-        )
-        for kind in state.kinds.values()
-        if kind.operations
-    ]
-    return tuple(sorted(found, key=lambda one: -getattr(one, metric)))
-
-
-def _spent(amounts: Amounts) -> Spent:
-    return Spent(
-        operations=amounts.operations,
-        tokens=amounts.tokens,
-        usd=amounts.nanodollars / _BILLION,
-        seconds=amounts.nanoseconds / _BILLION,
-    )
 
 
 def _header(
@@ -535,8 +493,8 @@ def _in_log(
             row.model,
             row.operation_count,
             row.total_tokens,
-            int((row.cost_usd or 0) * _BILLION),
-            int(row.total_duration_seconds * _BILLION),
+            int((row.cost_usd or 0) * BILLION),
+            int(row.total_duration_seconds * BILLION),
             int(row.total_tokens > 0 and row.cost_usd is None),
         )
         for row in rows
@@ -545,7 +503,7 @@ def _in_log(
         sum(kind.operations for kind in kinds.values()),
         sum(kind.tokens for kind in kinds.values()),
         sum(kind.nanodollars for kind in kinds.values()),
-        int((outermost[0][0] or 0) * _BILLION),
+        int((outermost[0][0] or 0) * BILLION),
     )
     return spent, kinds
 
@@ -562,22 +520,14 @@ def _remove_older(directory: Path, prefix: str) -> None:
             remove_ledger(directory.parent / name)
 
 
-def remove_ledger(directory: Path) -> None:
-    """Remove the ledger of a budget; raises `OSError`."""
-    for name in os.listdir(directory):
-        os.unlink(directory / name)
-    os.rmdir(directory)
-
-
-def _told(one: Reservation, tell: Callable[[], None]) -> None:
+def _told(account: Account, tell: Callable[[], None]) -> None:
     """Tell a ledger how it ended; what was reserved stays spent where that cannot be told."""
     try:
         tell()
     except OSError as error:
         if belongs_to_program(error):
             raise
-        problem = _unavailable(one.account.name, error)
-        warn_once(f"budget in {one.account.directory}", str(problem))
+        warn_once(f"budget in {account.directory}", str(_unavailable(account.name, error)))
 
 
 def _unavailable(name: str, error: OSError) -> BudgetUnavailable:
@@ -615,10 +565,10 @@ def _hint(noted: Any) -> int:
     return 0
 
 
-def _as_read(operation: Any, line: OperationLine) -> Operation:
+def _as_read(line: OperationLine) -> Operation:
     """Return the operation as the log would give it, as far as its price goes."""
     return Operation(
-        timestamp=datetime.fromtimestamp(operation.started_ns / _BILLION, UTC),
+        timestamp=datetime.fromisoformat(line.timestamp),
         session_id=line.session_id,
         service=line.service,
         operation=line.operation,

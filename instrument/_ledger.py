@@ -42,7 +42,17 @@ from instrument._files import (
 )
 from instrument._guard import belongs_to_program
 
-__all__ = ["NOTHING", "Amounts", "Header", "Kind", "Ledger", "State", "number_of", "read_ledger"]
+__all__ = [
+    "NOTHING",
+    "Amounts",
+    "Header",
+    "Kind",
+    "Ledger",
+    "State",
+    "number_of",
+    "read_ledger",
+    "remove_ledger",
+]
 
 GENERATION_BYTES = 256 * 1024
 LOOK_EVERY_NS = 1_000_000_000
@@ -97,6 +107,11 @@ class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kinds: dict[str, Kind] = {}
     hit: tuple[str, ...] = ()
     generation_bytes: int = GENERATION_BYTES
+
+    def limited(self, limits: tuple[int, int, int, int]) -> Header:
+        """Return the same with other limits."""
+        first, second, third, fourth = (None if each == _UNLIMITED else each for each in limits)
+        return replace(self, limits=(first, second, third, fourth))
 
 
 class State(Struct, frozen=True):
@@ -477,6 +492,13 @@ def read_ledger(directory: Path) -> tuple[Header, State]:
     raise FileNotFoundError(errno.ENOENT, "no ledger of a budget", str(directory))
 
 
+def remove_ledger(directory: Path) -> None:
+    """Remove a ledger; raises `OSError`."""
+    for name in os.listdir(directory):
+        os.unlink(directory / name)
+    os.rmdir(directory)
+
+
 def _open(directory: Path, number: int) -> At:
     held = Held(open_appending(_path(directory, number)))
     data = more = os.pread(held.descriptor, _CHUNK_BYTES, 0)
@@ -517,15 +539,13 @@ def _begun(data: bytes, directory: Path) -> tuple[int, Header, State]:
 
 def _header_of(at: At) -> Header:
     state = at.state
-    limits = tuple(None if each == _UNLIMITED else each for each in state.limits)
     told: dict[str, Any] = {
-        "limits": limits,
         "spent": Amounts(state.operations, state.tokens, state.nanodollars, state.nanoseconds),
         "refused": state.refused,
         "kinds": state.kinds,
         "hit": state.hit,
     }
-    return replace(at.header, **told)
+    return replace(at.header.limited(state.limits), **told)
 
 
 def _make(directory: Path, number: int, header: Header) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "METRICS",
     "Budget",
     "BudgetExceeded",
+    "BudgetState",
     "BudgetUnavailable",
     "Spender",
     "Spent",
@@ -147,6 +148,28 @@ class Spender(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+class BudgetState(Struct, frozen=True, kw_only=True):
+    """How a budget stands: of a session, or (`session_id` is `None`) a named one over the log.
+
+    `limits` has the limit of each of `METRICS` or `None`; `spent` includes what running calls have
+    reserved, and what calls had reserved whose process died. `by` is what calls came to that have
+    ended. `since` and `until` bound the period of a budget that has one (aware, UTC). A call of
+    each of `refused_sessions` was refused.
+    """
+
+    name: str
+    session_id: str | None = None
+    per: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    on_exceed: str = "raise"
+    limits: dict[str, float | None]
+    spent: Spent
+    refused_count: int = 0
+    refused_sessions: tuple[str, ...] = ()
+    by: tuple[Spender, ...] = ()
+
+
 class BudgetExceeded(InstrumentError, RuntimeError):  # noqa: N818 - the contract's name
     """A call was refused, before it was made: it does not fit into a budget.
 
@@ -261,7 +284,9 @@ def shown_number(metric: str, amount: float) -> str:
     """Return the same without the unit, but for the dollar sign."""
     if metric == "usd":
         return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:,.6f}".rstrip("0")
-    return f"{amount:,.1f}" if metric == "seconds" else f"{amount:,.0f}"
+    if metric == "seconds":
+        return f"{amount:,.1f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"
+    return f"{amount:,.0f}"
 
 
 def _budget(said: dict[str, Any]) -> Budget:

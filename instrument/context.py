@@ -58,6 +58,9 @@ class Gate(Protocol):
     def settle(self, operation: Any, line: Any) -> None:
         """Take note of the finished operation's `OperationLine`."""
 
+    def charge(self, line: Any) -> None:
+        """Take note of the `OperationLine` of one that was not asked about before."""
+
 
 class Gates(Protocol):
     """Makes the gates of processes with budgets."""

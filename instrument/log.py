@@ -24,6 +24,7 @@ from instrument._lines import operation_of
 from instrument._premises import Finding, not_there
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._skew import in_call_order
+from instrument._spending import forget_ledgers, states
 from instrument._stats import SessionFacts, session_stats
 from instrument._wanted import (
     Filters,
@@ -34,6 +35,7 @@ from instrument._wanted import (
     moment_of_filter,
     wanted,
 )
+from instrument.budget import BudgetState
 from instrument.errors import (
     ConfigurationError,
     FormatError,
@@ -346,9 +348,10 @@ class UsageLog:
     def prune(self, older_than: datetime | timedelta, *, keep_summary: bool = False) -> Pruned:
         """Remove for good what began before a moment, an aware datetime or a timedelta ago.
 
-        Whole days (UTC) go, and those sessions in which nothing happened later; closed segments
-        are compacted before. With `keep_summary` the sums of these days stay, by service and
-        model, and `summary` goes on to count them in.
+        Whole days (UTC) go, those sessions in which nothing happened later, and what was spent of
+        budgets of which nobody spent since; closed segments are compacted before. With
+        `keep_summary` the sums of these days stay, by service and model, and `summary` goes on to
+        count them in.
 
         Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
         """
@@ -361,6 +364,7 @@ class UsageLog:
         total = Pruned()
         for path in self.paths:
             total += prune(path, before, keep_summary=keep_summary)
+            forget_ledgers(path, before)
         return total
 
     def follow(
@@ -372,6 +376,15 @@ class UsageLog:
         """
         follower = Follower(lambda: self.paths, wanted(session, **filters))
         return _followed(follower, poll_seconds)
+
+    def budgets(self, *, refused: str | None = None, limit: int | None = None) -> list[BudgetState]:
+        """Return how budgets stand: named ones in their latest period, then the newest sessions'.
+
+        `refused`: those alone that refused a call of this session. `limit` is for sessions'.
+        """
+        return [
+            found for path in self.paths for found in states(path, refused=refused, limit=limit)
+        ]
 
     def health(self) -> Health:
         """Tell how recording goes: what was recorded, what was lost, and what it costs.

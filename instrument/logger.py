@@ -118,8 +118,12 @@ class UsageLogger:
             now_ns = perf_counter_ns()
             line = _line(active, self.service, operation, tokens, duration, metadata)
             _put_verdict(line, active, success, error_type, error_message)
-            _put_place(line, self._inside(active, now_ns))
+            inside = self._inside(active, now_ns)
+            _put_place(line, inside)
             active.write(line, now_ns)
+            for gate in (inside.session.gate, active.gate):
+                if gate is not None:
+                    gate.charge(line)
         except Exception as error:
             swallow(error)
 

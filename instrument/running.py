@@ -104,6 +104,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
     announced: bool = False
     done: bool = False
     reserved: Any = None
+    allowed: int = 0
 
     def __repr__(self) -> str:
         return f"<RunningOperation {self.site.service} {self.site.operation} {self.id}>"
@@ -241,9 +242,25 @@ class RunningOperation(Scope, eq=False, weakref=True):
         self.site.lazy = True
         if self.reserved is not None:
             _give_back(self)
-        if self.announced:
-            self.announced = False
-            self.recorder.write(VoidLine(self.id), perf_counter_ns())
+        self._void()
+
+    def requested(self, model: str | None, allowed: int) -> None:
+        """Take into account what the request says, where our own patch of a client sees it.
+
+        `allowed` is the largest number of tokens that the response may have, 0 if it does not say.
+        Raises what the gates raise, and then there was no operation.
+        """
+        self.model = model or self.model
+        if self.reserved is None:
+            return
+        self.allowed = allowed
+        try:
+            _give_back(self)
+            _admit(self)
+        except BaseException:
+            self.done = True
+            self._void()
+            raise
 
     def start(self, outer: Scope | None) -> None:
         """Begin anew, inside of what is current at the first step of what the call returned.
@@ -263,6 +280,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
                 raise
         if self.site.slow:
             _announce(self)
+
+    def _void(self) -> None:
+        if self.announced:
+            self.announced = False
+            self.recorder.write(VoidLine(self.id), perf_counter_ns())
 
     def _merge(self, following: Following, chunk: Any) -> None:
         try:

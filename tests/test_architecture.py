@@ -24,8 +24,8 @@ LAYERS = {
     "values": "operation budget _clock",
     "parts": "_guard _account _kinds _loading _files _kept _clean _hostnames _config carrier"
     " context _processes _threads _collector _opentelemetry usage _counts pricing journal run_lock"
-    " ambient",
-    "writing": "_ledger recorder _said _claims _finished running",
+    " ambient _ledger _spending",
+    "writing": "recorder _said _claims _finished running",
     "reading": "archive _lines _scan _snapshot _wanted _follow _begun _skew _stats _grouped _costs"
     " _days _archived _gather _iterate _looks _sql _select _summary _survey _filing"
     " _batch _summing compaction retention _health _premises _doctor log",
