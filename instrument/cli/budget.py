@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.text import Text
 
 from instrument.cli import options
 from instrument.cli.query import opened
@@ -41,11 +40,11 @@ def command(
         found = [each for each in found if name in (each.name, each.session_id)]
     if as_json:
         output.document(found)
-        return
-    output.lines(render_budgets(found, output.view, by=bool(name)) or [_none(name)])
+    elif found:
+        output.lines(render_budgets(found, output.view, by=bool(name)))
+    else:
+        output.nothing(_NAMED.format(name) if name else _NONE)
 
 
-def _none(name: str) -> Text:
-    if name:
-        return Text(f"no budget is named {name!r}; `instrument budget` lists them")
-    return Text("no budgets: session(budget=Budget(usd=5)) or configure(budgets={...}) makes some")
+_NAMED = "no budget is named {!r}; `instrument budget` lists them"
+_NONE = "no budgets: session(budget=Budget(usd=5)) or configure(budgets={...}) makes one"

@@ -28,9 +28,9 @@ def render_budgets(found: Sequence[BudgetState], view: View, *, by: bool = False
         Column("of", right=True),
         Column("", least=CELLS, rank=2),
         Column("refused", right=True),
-        Column("new at", least=16, rank=1),
+        *([Column("new at", rank=1)] if any(each.until for each in found) else []),
     ]
-    cells = [row for each in found for row in _rows(each, view)]
+    cells = [row[: len(columns)] for each in found for row in _rows(each, view)]
     lines = table(columns, cells, view)
     for each in found if by else ():
         lines += [Text(), *_spenders(each, view)]
@@ -58,15 +58,14 @@ def _rows(one: BudgetState, view: View) -> list[list[Text]]:
                 Text(shown_amount(metric, limit)),
                 Text(bar(0, share, CELLS, view) if spent else "", _style(share)),
                 Text(f"{one.refused_count:,}" if one.refused_count and not rows else "", "red"),
-                Text(
-                    ""
-                    if rows or one.until is None
-                    else moment(one.until, view.zone, "%m-%d %H:%M %Z"),
-                    "dim",
-                ),
+                Text("" if rows else _until(one, view), "dim"),
             ]
         )
     return rows
+
+
+def _until(one: BudgetState, view: View) -> str:
+    return "" if one.until is None else moment(one.until, view.zone, "%m-%d %H:%M %Z")
 
 
 def _title(one: BudgetState, view: View) -> str:
