@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
+from instrument._account import internal_error
 from instrument._clock import new_id
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
@@ -45,7 +46,7 @@ from instrument.budget import (
 from instrument.errors import InstrumentError
 from instrument.operation import Operation, OperationLine
 from instrument.pricing import Pricing
-from instrument.recorder import swallow, warn_once
+from instrument.recorder import warn_once
 
 __all__ = ["NamedGate", "SessionGate", "directory_of_session"]
 
@@ -89,6 +90,7 @@ class Account:
         self._own_prices = settings.prices
         self._pricing: Pricing | None = None
         self._models: dict[tuple[str, str], str] = {}
+        self._counts_calls_alone = False
         self._is_open = False
 
     def open(self) -> Ledger:
@@ -102,6 +104,8 @@ class Account:
                 self.session_id = header.session_id
             else:
                 ledger.limit(limits_of(self._given))
+            limits = limits_of(self._given)
+            self._counts_calls_alone = limits[1:] == (None, None, None)
             self._is_open = True
         return ledger
 
@@ -127,9 +131,11 @@ class Account:
             if belongs_to_program(error):
                 raise
             held, problem = NOTHING, _unavailable(self.name, error)
-        except Exception as error:  # our own defect: the program goes on
-            swallow(error)
-            return None
+        except Exception as error:  # our own defect, which must not let everything pass
+            if belongs_to_program(error):
+                raise
+            internal_error()
+            held, problem = NOTHING, _defect(self.name, error)
         self._stop(operation, problem)
         return self._anyway(operation, held)
 
@@ -152,12 +158,14 @@ class Account:
     def _tried(
         self, operation: Any
     ) -> tuple[Reservation | None, Amounts, BudgetExceeded | BudgetUnavailable | None]:
-        ledger = self.open()
-        is_inside = _holds(operation.parent, self)
-        kind, model = self._kind(operation, ledger.open())
-        if self.budget.usd is not None and self._has_no_price(operation, kind, model):
-            return None, NOTHING, self._excess(ledger, NOTHING, operation, unpriced=model)
-        held = self._estimate(operation, ledger.open(), kind, model, is_inside=is_inside)
+        ledger = self._ledger if self._is_open else self.open()
+        is_inside = operation.parent is not None and _holds(operation.parent, self)
+        held = NOTHING
+        if not self._counts_calls_alone:
+            kind, model = self._kind(operation, ledger.open())
+            if self.budget.usd is not None and self._has_no_price(operation, kind, model):
+                return None, NOTHING, self._excess(ledger, NOTHING, operation, unpriced=model)
+            held = self._estimate(operation, ledger.open(), kind, model, is_inside=is_inside)
         id_ = new_id()  # not the operation's, which may reserve again
         if ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds):
             return Reservation(self, ledger, id_, held, is_inside), held, None
@@ -173,7 +181,8 @@ class Account:
             if belongs_to_program(error):
                 raise
             return None
-        return Reservation(self, ledger, id_, held, _holds(operation.parent, self))
+        is_inside = operation.parent is not None and _holds(operation.parent, self)
+        return Reservation(self, ledger, id_, held, is_inside)
 
     def _stop(self, operation: Any, problem: BudgetExceeded | BudgetUnavailable) -> None:
         """Do what the budget wants done on excess: raise, warn once, or ask the program."""
@@ -201,8 +210,6 @@ class Account:
         self, operation: Any, state: State, kind: Kind | None, model: str | None, *, is_inside: bool
     ) -> Amounts:
         budget = self.budget
-        if budget.tokens is None and budget.usd is None and budget.seconds is None:
-            return NOTHING
         tokens = nanodollars = nanoseconds = 0
         hint = operation.allowed or _hint(operation.noted)
         if budget.tokens is not None:
@@ -538,9 +545,13 @@ def _unavailable(name: str, error: OSError) -> BudgetUnavailable:
     )
 
 
+def _defect(name: str, error: Exception) -> BudgetUnavailable:
+    return BudgetUnavailable(f"budget {name!r}: {error!r}; this is a defect of instrument")
+
+
 def _holds(parent: Any, account: Account) -> bool:
-    reserved = () if parent is None else parent.reserved or ()
-    return any(one.account.directory == account.directory for one in reserved)
+    """Tell whether an operation holds something of this budget."""
+    return any(one.account.directory == account.directory for one in parent.reserved or ())
 
 
 def _mean(state: State, kind: Kind | None, metric: str, limit: int) -> int:

@@ -20,7 +20,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -151,8 +151,8 @@ class State(Struct, frozen=True):
         )
 
 
-Step = Callable[[State], tuple[State, bool]]
-"""What a record does: the state after it, and whether it was let in."""
+Step = Callable[..., tuple[State, bool]]
+"""What a record does to a state: the state after it, and whether it was let in."""
 
 
 class Held:
@@ -222,9 +222,10 @@ class Ledger:
         self, id_: str, tokens: int, nanodollars: int, nanoseconds: int, *, force: bool = False
     ) -> bool:
         """Reserve for a call; tell whether it fits. With `force` it does in any case."""
-        letter, step = ("f", _force) if force else ("r", _reserve)
-        told = partial(step, tokens=tokens, nanodollars=nanodollars, nanoseconds=nanoseconds)
-        return self._post(f"\n{letter},{id_},{tokens},{nanodollars},{nanoseconds};", told)
+        told = f"{id_},{tokens},{nanodollars},{nanoseconds};"
+        if force:
+            return self._post(f"\nf,{told}")
+        return self._post(f"\nr,{told}", _reserve, (tokens, nanodollars, nanoseconds))
 
     def give_back(self, id_: str, tokens: int, nanodollars: int, nanoseconds: int) -> None:
         """Take a reservation back, of a call that never started."""
@@ -244,7 +245,8 @@ class Ledger:
         self._post(
             f"\ns,{id_},{held.tokens},{held.nanodollars},{held.nanoseconds},"
             f"{had.tokens},{had.nanodollars},{had.nanoseconds},{number},{unpriced};",
-            partial(_settle, reserved=held, used=had, number=number, unpriced=unpriced),
+            _settle,
+            (held, had, number, unpriced),
         )
 
     def limit(self, limits: tuple[int | None, ...]) -> None:
@@ -258,17 +260,27 @@ class Ledger:
         if session_id not in self._now().state.hit:
             self._post(f"\nh,{new_id()},{session_id};")
 
-    def _post(self, text: str, step: Step | None = None) -> bool:
-        """Append a record, which does `step`; return whether it was let in."""
+    def _post(self, text: str, step: Step | None = None, told: tuple[Any, ...] = ()) -> bool:
+        """Append a record, which does `step` with what is `told`; return whether it was let in."""
         record = text.encode()
         for _ in range(_TRIES):
-            at = self._now()
-            if not self._appended(at, record):
+            at = self._at
+            if at is None or perf_counter_ns() >= self._look_at_ns:
+                at = self._now()
+            try:
+                if os.write(at.held.descriptor, record) != len(record):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if self._fsync:
+                    os.fsync(at.held.descriptor)
+                data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
+            except OSError as error:
+                if belongs_to_program(error) or error.errno != errno.EBADF:
+                    raise
+                self._at = None  # the program closed it behind our back
                 continue
-            data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
-            if step is not None and data == record and at.offset < at.end:
+            if data == record and step is not None and at.offset < at.end:
                 # nobody else wrote meanwhile
-                state, let_in = step(at.state)
+                state, let_in = step(at.state, *told)
                 self._at = at.after(len(record), state)
                 return let_in
             at, met, _ = self._read_on(at, record[1:])
@@ -276,18 +288,6 @@ class Ledger:
                 return met
             self._go_on(at)
         raise OSError(errno.EIO, "the records of a budget's ledger get lost", str(self.directory))
-
-    def _appended(self, at: At, record: bytes) -> bool:
-        try:
-            _append(at.held.descriptor, record)
-            if self._fsync:
-                os.fsync(at.held.descriptor)
-        except OSError as error:
-            if belongs_to_program(error) or error.errno != errno.EBADF:
-                raise
-            self._at = None  # the program closed it behind our back
-            return False
-        return True
 
     def _read_on(self, at: At, record: bytes) -> tuple[At, bool | None, bool]:
         """Read what others wrote, up to `record` at least.
@@ -382,20 +382,14 @@ def _whole(data: bytes, room: int) -> tuple[bytes, bool]:
     return data[: max(data.rfind(b"\n"), 0)], False
 
 
-def _reserve(
-    state: State, *, tokens: int, nanodollars: int, nanoseconds: int
-) -> tuple[State, bool]:
+def _reserve(state: State, tokens: int, nanodollars: int, nanoseconds: int) -> tuple[State, bool]:
     if state.lacks(tokens, nanodollars, nanoseconds) is None:
         return state.plus(1, tokens, nanodollars, nanoseconds), True
     return replace(state, refused=state.refused + 1), False
 
 
-def _force(state: State, *, tokens: int, nanodollars: int, nanoseconds: int) -> tuple[State, bool]:
-    return state.plus(1, tokens, nanodollars, nanoseconds), True
-
-
 def _settle(
-    state: State, *, reserved: Amounts, used: Amounts, number: str, unpriced: int
+    state: State, reserved: Amounts, used: Amounts, number: str, unpriced: int
 ) -> tuple[State, bool]:
     kinds, old = state.kinds, state.kinds.get(number)
     if old is not None:
@@ -423,12 +417,12 @@ def _settle(
     return spent, True
 
 
-def _asked(fields: list[bytes]) -> dict[str, int]:
-    return {
-        "tokens": int(fields[2]),
-        "nanodollars": int(fields[3]),
-        "nanoseconds": int(fields[4]),
-    }
+def _reserve_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    return _reserve(state, int(fields[2]), int(fields[3]), int(fields[4]))
+
+
+def _force(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    return state.plus(1, int(fields[2]), int(fields[3]), int(fields[4])), True
 
 
 def _give_back(state: State, fields: list[bytes]) -> tuple[State, bool]:
@@ -438,8 +432,7 @@ def _give_back(state: State, fields: list[bytes]) -> tuple[State, bool]:
 def _settle_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
     reserved = Amounts(1, int(fields[2]), int(fields[3]), int(fields[4]))
     used = Amounts(1, int(fields[5]), int(fields[6]), int(fields[7]))
-    number, unpriced = fields[8].decode(), int(fields[9])
-    return _settle(state, reserved=reserved, used=used, number=number, unpriced=unpriced)
+    return _settle(state, reserved, used, fields[8].decode(), int(fields[9]))
 
 
 def _name(state: State, fields: list[bytes]) -> tuple[State, bool]:
@@ -463,8 +456,8 @@ def _mark(state: State, fields: list[bytes]) -> tuple[State, bool]:
 
 
 _STEPS: dict[bytes, Callable[[State, list[bytes]], tuple[State, bool]]] = {
-    b"r": lambda state, fields: _reserve(state, **_asked(fields)),
-    b"f": lambda state, fields: _force(state, **_asked(fields)),
+    b"r": _reserve_told,
+    b"f": _force,
     b"u": _give_back,
     b"s": _settle_told,
     b"n": _name,
@@ -566,14 +559,10 @@ def _write_all(path: Path, data: bytes) -> None:
     """Write a new file of this user's alone, all or an `OSError`."""
     descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
     try:
-        _append(descriptor, data)
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    if os.write(descriptor, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _latest(directory: Path) -> int | None:
