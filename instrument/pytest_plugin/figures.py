@@ -97,7 +97,9 @@ class RunFigures:
     @property
     def unpriced_models(self) -> tuple[str, ...]:
         """The models that used tokens and have no price."""
-        return tuple(sorted({each for test in self.tests.values() for each in test.unpriced_models}))
+        return tuple(
+            sorted({each for test in self.tests.values() for each in test.unpriced_models})
+        )
 
 
 def figures_of(config: pytest.Config) -> RunFigures | None:
