@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["OUTCOMES", "RunFigures", "TestFigures", "figures_of", "keep_figures"]
+__all__ = ["NAMELESS", "OUTCOMES", "RunFigures", "TestFigures", "figures_of", "keep_figures"]
 
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 """How a test can end, in pytest's words; `error` is a failure of setup or teardown."""
+
+NAMELESS = "unknown"
+"""What stands for the model of a call that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,17 @@ class TestFigures:
     wall_seconds: float = 0.0
     durations: tuple[float, ...] = ()
     worker: str | None = None
+
+    def and_then(self, later: TestFigures) -> TestFigures:
+        """Return what this and a later attempt at the same test came to together."""
+        models = tuple(sorted({*self.unpriced_models, *later.unpriced_models}))
+        return replace(
+            later,
+            tokens=_sum([self.tokens, later.tokens]),
+            usd=_sum([self.usd, later.usd]),
+            unpriced_models=models,
+            **{name: getattr(self, name) + getattr(later, name) for name in _ADDED},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same in types that cross to another process, and that JSON has."""
@@ -85,14 +99,14 @@ class RunFigures:
     @property
     def tokens(self) -> int | None:
         """The tokens that they used; `None` where none reported any."""
-        known = _known(each.tokens for each in self.tests.values())
-        return sum(known) if known else None
+        total: int | None = _sum(each.tokens for each in self.tests.values())
+        return total
 
     @property
     def usd(self) -> float | None:
         """What they cost; `None` where none has a price."""
-        known = _known(each.usd for each in self.tests.values())
-        return math.fsum(known) if known else None
+        total: float | None = _sum(each.usd for each in self.tests.values())
+        return total
 
     @property
     def unpriced_models(self) -> tuple[str, ...]:
@@ -118,7 +132,18 @@ def keep_figures(config: pytest.Config, figures: RunFigures) -> None:
 
 
 _ATTRIBUTE = "_instrument_figures"
+_ADDED = (
+    "attempts",
+    "operations",
+    "error_count",
+    "input_tokens",
+    "output_tokens",
+    "seconds",
+    "wall_seconds",
+    "durations",
+)
 
 
-def _known(values: Iterable[Any]) -> list[Any]:
-    return [each for each in values if each is not None]
+def _sum(amounts: Iterable[Any]) -> Any:
+    known = [each for each in amounts if each is not None]
+    return sum(known) if known else None
