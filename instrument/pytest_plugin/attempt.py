@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from instrument.pytest_plugin.breach import check
-from instrument.pytest_plugin.figures import NAMELESS, TestFigures
+from instrument.pytest_plugin.figures import TestFigures
 from instrument.pytest_plugin.limits import limits_of
 from instrument.pytest_plugin.live import TestUsage
 from instrument.pytest_plugin.outcomes import Ended, ended_as, of_test
-from instrument.pytest_plugin.spending import Spending, Spent
+from instrument.pytest_plugin.spending import Spending, figures_from
 from instrument.pytest_plugin.stage import Stage
 
 __all__ = ["Attempt"]
@@ -82,22 +82,8 @@ class Attempt:
         """Return what it came to, once it is over."""
         spent = self._spending.spent(self._session_id)
         self.usage.keep(spent)
-        stats, operations = spent.stats, spent.operations
-        return TestFigures(
-            node_id=self._node_id,
-            outcome=self._ended().word,
-            operations=stats.operation_count,
-            error_count=stats.error_count,
-            tokens=spent.tokens,
-            input_tokens=stats.input_tokens,
-            output_tokens=stats.output_tokens,
-            usd=stats.cost_usd,
-            unpriced_models=_unpriced_models(spent),
-            seconds=spent.seconds,
-            wall_seconds=(self._ended_ns - self._began_ns) / 1e9,
-            durations=tuple(each.duration_seconds for each in operations),
-            worker=self._worker,
-        )
+        wall_seconds = (self._ended_ns - self._began_ns) / 1e9
+        return figures_from(spent, self._node_id, self._ended().word, wall_seconds, self._worker)
 
     def close(self) -> None:
         """End the test's operation."""
@@ -130,7 +116,3 @@ class Attempt:
 
 
 _NOT_CALLED = Ended("failed")
-
-
-def _unpriced_models(spent: Spent) -> tuple[str, ...]:
-    return tuple(sorted({each.model or NAMELESS for each in spent.unpriced}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-__all__ = ["MARKER", "NAMES", "Limits", "limits_of", "mistakes_in"]
+__all__ = ["MARKER", "NAMES", "Limits", "limits_of", "mistakes_in", "mistakes_of"]
 
 MARKER = (
     "budget(tokens=, usd=, seconds=, operations=): fail the test if its tracked calls use more; "
@@ -44,11 +44,12 @@ def mistakes_in(collected: Iterable[pytest.Item | pytest.Collector]) -> list[str
         for node in collected
         if isinstance(node, pytest.Item)
         for mark in node.iter_markers("budget")
-        for mistake in _mistakes(mark)
+        for mistake in mistakes_of(mark)
     ]
 
 
-def _mistakes(mark: pytest.Mark) -> Iterator[str]:
+def mistakes_of(mark: pytest.Mark) -> Iterator[str]:
+    """Say what is wrong with a marker `budget`, and what it takes."""
     for value in mark.args:
         yield f"budget({value!r}): use keywords: {_ACCEPTED}"
     for name, value in mark.kwargs.items():

@@ -15,11 +15,12 @@ from instrument import _config, context
 from instrument._config import as_path
 from instrument.ambient import new_session_id
 from instrument.errors import ConfigurationError, InstrumentWarning
+from instrument.log import UsageLog
 from instrument.pytest_plugin.attempt import Attempt
 from instrument.pytest_plugin.figures import RunFigures, TestFigures, figures_of, keep_figures
 from instrument.pytest_plugin.limits import limits_of
 from instrument.pytest_plugin.live import TestUsage
-from instrument.pytest_plugin.spending import Spending
+from instrument.pytest_plugin.spending import Spending, figures_of_dead
 from instrument.pytest_plugin.stage import Stage
 from instrument.pytest_plugin.summary import properties_of, write, write_json
 from instrument.recorder import Recorder, recorder
@@ -56,6 +57,8 @@ class Recording:
         self._attempt: Attempt | None = None
         self._earlier: TestFigures | None = None
         self._tests: dict[str, TestFigures] = {}
+        # those in which a worker died
+        self._dead: list[str] = []
 
     def begin(self) -> None:
         """Enter the session, unless recording is switched off."""
@@ -138,9 +141,7 @@ class Recording:
         if plain is not None:
             self._tests[report.nodeid] = TestFigures.from_dict(plain)
         elif report.when not in ("setup", "call", "teardown"):
-            # the worker died in it
-            failed = TestFigures(node_id=report.nodeid, outcome="failed")
-            self._tests.setdefault(report.nodeid, failed)
+            self._dead.append(report.nodeid)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> _Result:
@@ -212,6 +213,10 @@ class Recording:
             setattr(report, _FIGURES, figures.to_dict())
 
     def _sum_up(self, run: pytest.Session) -> None:
+        log = UsageLog(*filter(None, [self._log_dir]))
+        for node_id in self._dead:
+            if node_id not in self._tests:
+                self._tests[node_id] = figures_of_dead(log, self._session_id, node_id)
         figures = RunFigures(
             session_id=self._session_id,
             log_dir=str(self._log_dir),

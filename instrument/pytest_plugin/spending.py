@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 from instrument import _config
 from instrument._stats import SessionFacts, session_stats, total_tokens
+from instrument.log import UsageLog
 from instrument.operation import Operation, SessionStats
 from instrument.pricing import Pricing
 from instrument.pytest_plugin.arrivals import Arrivals
+from instrument.pytest_plugin.figures import NAMELESS, TestFigures
+from instrument.pytest_plugin.stage import SERVICE
 
-__all__ = ["Spending", "Spent", "spent_on"]
+__all__ = ["Spending", "Spent", "figures_from", "figures_of_dead", "spent_on"]
 
 _IDS_KEPT = 20_000
 
@@ -57,6 +60,7 @@ class Spending:
 
     def begin(self, operation_id: str) -> None:
         """Count from nothing, for another test or attempt, whose operation this is."""
+        self._arrivals.new()  # of nobody, or of what has been counted
         self._test += 1
         self._parents, self._found = {}, []
         self._arrivals.only(self._log_dir)
@@ -122,6 +126,56 @@ def spent_on(session_id: str, operations: Sequence[Operation], pricing: Pricing)
     outermost = (each for each in operations if each.parent_id not in ids)
     unpriced = [each for each in operations if each.cost_usd is None and total_tokens(each)]
     return Spent(stats, list(operations), math.fsum(map(_seconds, outermost)), unpriced)
+
+
+def figures_from(
+    spent: Spent, node_id: str, outcome: str, wall_seconds: float, worker: str | None = None
+) -> TestFigures:
+    """Return the figures of a test that spent this."""
+    stats = spent.stats
+    return TestFigures(
+        node_id=node_id,
+        outcome=outcome,
+        operations=stats.operation_count,
+        error_count=stats.error_count,
+        tokens=spent.tokens,
+        input_tokens=stats.input_tokens,
+        output_tokens=stats.output_tokens,
+        usd=stats.cost_usd,
+        unpriced_models=tuple(sorted({each.model or NAMELESS for each in spent.unpriced})),
+        seconds=spent.seconds,
+        wall_seconds=wall_seconds,
+        durations=tuple(each.duration_seconds for each in spent.operations),
+        worker=worker,
+    )
+
+
+def figures_of_dead(log: UsageLog, session_id: str, node_id: str) -> TestFigures:
+    """Return the figures of a test whose process died in it, by what the log has of it."""
+    recorded = log.operations(session_id, children=True)
+    tests = [each for each in recorded if each.service == SERVICE and each.operation == node_id]
+    parents = {each.operation_id: each.parent_id for each in recorded}
+    ours = {each.operation_id for each in tests}
+    called = [
+        each
+        for each in recorded
+        if each.service != SERVICE and ours.intersection(_ancestors(each, parents))
+    ]
+    spent = spent_on(session_id, called, log.pricing)
+    wall_seconds = math.fsum(each.duration_seconds for each in tests)
+    worker = next((each.metadata.get("worker") for each in tests), None)
+    return figures_from(spent, node_id, "failed", wall_seconds, worker)
+
+
+def _ancestors(
+    operation: Operation, parents: Mapping[str | None, str | None]
+) -> Iterator[str | None]:
+    parent_id = operation.parent_id
+    for _ in parents:
+        if parent_id is None:
+            return
+        yield parent_id
+        parent_id = parents.get(parent_id)
 
 
 def _seconds(operation: Operation) -> float:

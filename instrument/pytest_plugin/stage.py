@@ -32,9 +32,7 @@ class Stage:
         self._entry = entry
         self._recorder = recorder
         self._outer, self._outer_id = entry.parent, entry.parent_id
-        self._sites = {
-            when: Site(SERVICE, when, slow=False) for when in ("setup", "call", "teardown")
-        }
+        self._sites = {when: Site(SERVICE, when) for when in ("setup", "call", "teardown")}
         self._test: RunningOperation | None = None
         self._phase = self._operation(self._sites["setup"], None)
         self._phase.done = True
@@ -45,7 +43,6 @@ class Stage:
         self._test.parent_id = self._test.parent_id or self._outer_id
         if context.beside is not None:
             context.beside.began(self._test)
-        # so that a test is known that never ends
         self._test.announce()
         return self._test.id
 
@@ -59,8 +56,8 @@ class Stage:
         phase.announced = phase.done = False
         phase.trace_id = None if test is None else test.trace_id
         phase.started_ns, phase.begun_ns = time_ns(), perf_counter_ns()
-        if site.slow:
-            phase.announce()
+        # so that what is called in it is the test's even if it never ends
+        phase.announce()
         os.environ[_PARENT] = phase.id
         self._entry.parent = phase
         return phase.id

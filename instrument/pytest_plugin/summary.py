@@ -91,7 +91,8 @@ def _beside(test: TestFigures) -> str:
 def _totals(run: RunFigures) -> list[str]:
     parts = [_counted(len(run.tests), "test"), _counted(run.operations, "operation")]
     if run.operations:
-        parts.append("tokens not reported" if run.tokens is None else f"{run.tokens:,} tokens")
+        is_known = run.tokens is not None
+        parts.append(_counted(run.tokens or 0, "token") if is_known else "tokens not reported")
         parts += [] if run.usd is None else [f"${run.usd:,.6f}"]
         parts.append(f"{run.seconds:,.2f} s in tracked calls")
     lines = [", ".join(parts)]
