@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,9 +34,10 @@ class Arrivals:
         if log_dir not in self._tails:
             self._tails[log_dir] = _Tail(log_dir)
 
-    def only(self, log_dir: Path) -> None:
-        """Follow no other directory any more."""
-        self._tails = {log_dir: self._tails[log_dir]}
+    def only(self, log_dirs: Collection[Path | None]) -> None:
+        """Follow no other directories any more."""
+        if len(self._tails) > 1:
+            self._tails = {each: tail for each, tail in self._tails.items() if each in log_dirs}
 
     def new(self) -> list[Operation]:
         """Return the operations whose lines were written since the last call."""

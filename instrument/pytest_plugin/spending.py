@@ -48,7 +48,6 @@ class Spending:
 
     def __init__(self, log_dir: Path) -> None:
         self._arrivals = Arrivals()
-        self._arrivals.watch(log_dir)
         self._log_dir = log_dir
         self._pricing = Pricing()
         self._prices: object = None
@@ -57,13 +56,15 @@ class Spending:
         self._parents: dict[str, str | None] = {}
         self._found: list[Operation] = []
         self._pid = os.getpid()
+        self._arrivals.watch(log_dir)
+        self.settings_changed()
 
     def begin(self, operation_id: str) -> None:
         """Count from nothing, for another test or attempt, whose operation this is."""
         self._arrivals.new()  # of nobody, or of what has been counted
         self._test += 1
         self._parents, self._found = {}, []
-        self._arrivals.only(self._log_dir)
+        self._arrivals.only({self._log_dir, _told()})
         if len(self._tests) > 2 * _IDS_KEPT:
             self._tests = dict(list(self._tests.items())[-_IDS_KEPT:])
         self.add(operation_id)
@@ -82,9 +83,9 @@ class Spending:
     def settings_changed(self) -> None:
         """Go on where calls are recorded from now on; what was recorded before may soon be gone."""
         self.look()
-        log_dir = _config.told().get("log_dir") or os.environ.get("INSTRUMENT_DIR")
-        if log_dir:
-            self._arrivals.watch(Path(log_dir).expanduser().absolute())
+        log_dir = _told()
+        if log_dir is not None:
+            self._arrivals.watch(log_dir)
 
     def operations(self) -> list[Operation]:
         """Return the test's calls that have ended, in start order, with their list prices."""
@@ -117,6 +118,12 @@ class Spending:
         if prices is not self._prices:
             self._pricing, self._prices = Pricing(prices), prices
         return self._pricing
+
+
+def _told() -> Path | None:
+    """Return where the program asked for its log, if it did; nothing is decided by asking this."""
+    log_dir = _config.told().get("log_dir") or os.environ.get("INSTRUMENT_DIR")
+    return Path(log_dir).expanduser().absolute() if log_dir else None
 
 
 def spent_on(session_id: str, operations: Sequence[Operation], pricing: Pricing) -> Spent:
