@@ -34,10 +34,14 @@ class Arrivals:
         if log_dir not in self._tails:
             self._tails[log_dir] = _Tail(log_dir)
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one directory is followed."""
+        return len(self._tails) > 1
+
     def only(self, log_dirs: Collection[Path | None]) -> None:
         """Follow no other directories any more."""
-        if len(self._tails) > 1:
-            self._tails = {each: tail for each, tail in self._tails.items() if each in log_dirs}
+        self._tails = {each: tail for each, tail in self._tails.items() if each in log_dirs}
 
     def new(self) -> list[Operation]:
         """Return the operations whose lines were written since the last call."""
@@ -75,10 +79,13 @@ class _Tail:
             if size == begin:
                 return []
             begin = 0 if size < begin else begin  # emptied by somebody
-            with open(path, "rb", buffering=0) as file:
-                data = os.pread(file.fileno(), size - begin, begin)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return []
+        try:
+            data = os.pread(descriptor, size - begin, begin)
+        finally:
+            os.close(descriptor)
         end = data.rfind(b"\n") + 1  # a line that is being written waits
         self._read[path] = begin + end
         return data[:end].split(b"\n")

@@ -182,6 +182,8 @@ class Recording:
             if limits is not None:
                 item.warn(InstrumentWarning(f"the test's budget is not checked: {_OFF}"))
             return
+        if not self._is_on:
+            self._spending.pass_over()  # of tests that do not count
         if self._is_on or limits is not None or "usage" in getattr(item, "fixturenames", ()):
             self._attempt = Attempt(
                 item,

@@ -61,10 +61,10 @@ class Spending:
 
     def begin(self, operation_id: str) -> None:
         """Count from nothing, for another test or attempt, whose operation this is."""
-        self._arrivals.new()  # of nobody, or of what has been counted
         self._test += 1
         self._parents, self._found = {}, []
-        self._arrivals.only({self._log_dir, _told()})
+        if self._arrivals.several:
+            self._arrivals.only({self._log_dir, _told()})
         if len(self._tests) > 2 * _IDS_KEPT:
             self._tests = dict(list(self._tests.items())[-_IDS_KEPT:])
         self.add(operation_id)
@@ -72,6 +72,10 @@ class Spending:
     def add(self, operation_id: str) -> None:
         """Count what happens inside of this operation, which is one of the test's own."""
         self._tests[operation_id] = self._test
+
+    def pass_over(self) -> None:
+        """Count nothing of what has been recorded since the last look."""
+        self._arrivals.new()
 
     def look(self) -> None:
         """Read what has been recorded since the last look."""
