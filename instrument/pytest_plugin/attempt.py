@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from functools import partial
 from time import perf_counter_ns
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from instrument.pytest_plugin.breach import check
 from instrument.pytest_plugin.figures import TestFigures
-from instrument.pytest_plugin.limits import limits_of
+from instrument.pytest_plugin.limits import Limits
 from instrument.pytest_plugin.live import TestUsage
 from instrument.pytest_plugin.outcomes import Ended, ended_as, of_test
 from instrument.pytest_plugin.spending import Spending, figures_from
@@ -26,6 +25,7 @@ class Attempt:
     def __init__(
         self,
         item: pytest.Item,
+        limits: Limits | None,
         stage: Stage,
         spending: Spending,
         session_id: str,
@@ -35,7 +35,7 @@ class Attempt:
     ) -> None:
         self._node_id = item.nodeid
         self._root = item.config.rootpath
-        self._limits = limits_of(item)
+        self._limits = limits
         self._stage = stage
         self._spending = spending
         self._session_id = session_id
@@ -49,20 +49,24 @@ class Attempt:
         self._subtests: list[Ended] = []
         spending.begin(stage.begin_test(item.nodeid))
 
-    def phase(self, when: str) -> Generator[None, Any, Any]:
-        """Be around setup, call or teardown; raise where the budget is used up then."""
-        self._spending.add(self._stage.begin(when))
+    def begin(self, when: str) -> None:
+        """Begin setup, call or teardown."""
         self._running = when
-        try:
-            result = yield
+        self._spending.add(self._stage.begin(when))
+
+    def passed(self, when: str) -> None:
+        """Raise if the budget is used up after a phase that went well."""
+        self._ended_ns = perf_counter_ns()
+        if self._limits is None or when == "setup":
+            return
+        if when == "call" or not self._phases.get("call", _NOT_CALLED).went_wrong:
+            check(self._limits, self._spending.spent(self._session_id))
+
+    def over(self) -> None:
+        """Take note that the phase is over, however it went."""
+        if self._ended_ns < self._stage.begun_ns:
             self._ended_ns = perf_counter_ns()
-            self._check(when)
-            return result
-        except BaseException:
-            self._ended_ns = perf_counter_ns()
-            raise
-        finally:
-            self._running = None
+        self._running = None
 
     def reported(self, report: pytest.TestReport, call: pytest.CallInfo[Any]) -> bool:
         """Take a report into account; tell whether it is the last one, that of the teardown."""
@@ -106,13 +110,6 @@ class Attempt:
     def _ended(self) -> Ended:
         outcomes: set[str] = {each.outcome for each in self._reports}
         return of_test(self._phases, is_rerun="rerun" in outcomes)
-
-    def _check(self, when: str) -> None:
-        """Check the budget after the call, and again after the teardown of a call that passed."""
-        if self._limits is None or when == "setup":
-            return
-        if when == "call" or not self._phases.get("call", _NOT_CALLED).went_wrong:
-            check(self._limits, self._spending.spent(self._session_id))
 
 
 _NOT_CALLED = Ended("failed")

@@ -44,7 +44,9 @@ class Recording:
     def __init__(self, config: pytest.Config, *, is_on: bool) -> None:
         self._config = config
         self._is_on = is_on
-        self._given: dict[str, str] = getattr(config, "workerinput", {}).get("instrument", {})
+        of_worker = getattr(config, "workerinput", {})
+        self._worker: str | None = of_worker.get("workerid")
+        self._given: dict[str, str] = of_worker.get("instrument", {})
         self._session_id = self._given.get("session_id") or _session_id(config)
         self._log_dir = _directory(self._given.get("log_dir") or config.getoption("instrument_dir"))
         self._json = _file(config.getoption("instrument_json"))
@@ -114,18 +116,24 @@ class Recording:
     def pytest_runtest_setup(self, item: pytest.Item) -> _Result:
         """Begin an attempt at a test."""
         self._close()
-        self._open(item)
-        return (yield from self._phase("setup"))
+        attempt = self._attempt = self._opened(item)
+        if attempt is None:
+            return (yield)
+        return (yield from _phase(attempt, "setup"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> _Result:
         """Have the test fail that used more than its budget."""
-        return (yield from self._phase("call"))
+        if self._attempt is None:
+            return (yield)
+        return (yield from _phase(self._attempt, "call"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> _Result:
         """Have the teardown fail that did."""
-        return (yield from self._phase("teardown"))
+        if self._attempt is None:
+            return (yield)
+        return (yield from _phase(self._attempt, "teardown"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> _Result:
@@ -146,7 +154,7 @@ class Recording:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> _Result:
         """Sum up, and leave the session."""
-        if self._is_on and not hasattr(self._config, "workerinput"):
+        if self._is_on and self._worker is None:
             self._sum_up(session)
         try:
             return (yield)
@@ -176,33 +184,30 @@ class Recording:
             return active
         return Recorder(replace(active.settings, log_dir=self._log_dir, fallback=False))
 
-    def _open(self, item: pytest.Item) -> None:
+    def _opened(self, item: pytest.Item) -> Attempt | None:
         limits = limits_of(item)
         if self._stage is None or self._spending is None:
             if limits is not None:
                 item.warn(InstrumentWarning(f"the test's budget is not checked: {_OFF}"))
-            return
+            return None
         if not self._is_on:
             self._spending.pass_over()  # of tests that do not count
-        if self._is_on or limits is not None or "usage" in getattr(item, "fixturenames", ()):
-            self._attempt = Attempt(
-                item,
-                self._stage,
-                self._spending,
-                self._session_id,
-                number=1 if self._earlier is None else self._earlier.attempts + 1,
-                worker=getattr(self._config, "workerinput", {}).get("workerid"),
-            )
+            if limits is None and "usage" not in getattr(item, "fixturenames", ()):
+                return None
+        return Attempt(
+            item,
+            limits,
+            self._stage,
+            self._spending,
+            self._session_id,
+            number=1 if self._earlier is None else self._earlier.attempts + 1,
+            worker=self._worker,
+        )
 
     def _close(self) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.close()
-
-    def _phase(self, when: str) -> _Result:
-        if self._attempt is None:
-            return (yield)
-        return (yield from self._attempt.phase(when))
 
     def _put(self, attempt: Attempt, report: pytest.TestReport) -> None:
         """Put on a test's last report what it used, in all of its attempts so far."""
@@ -243,6 +248,16 @@ class Recording:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _phase(attempt: Attempt, when: str) -> _Result:
+    attempt.begin(when)
+    try:
+        result = yield
+        attempt.passed(when)
+        return result
+    finally:
+        attempt.over()
 
 
 def _session_id(config: pytest.Config) -> str:

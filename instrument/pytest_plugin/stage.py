@@ -37,6 +37,11 @@ class Stage:
         self._phase = self._operation(self._sites["setup"], None)
         self._phase.done = True
 
+    @property
+    def begun_ns(self) -> int:
+        """When the latest phase began."""
+        return self._phase.begun_ns
+
     def begin_test(self, node_id: str) -> str:
         """Begin the operation of a test, and return its id."""
         self._test = self._operation(Site(SERVICE, node_id), self._outer)
@@ -56,8 +61,9 @@ class Stage:
         phase.announced = phase.done = False
         phase.trace_id = None if test is None else test.trace_id
         phase.started_ns, phase.begun_ns = time_ns(), perf_counter_ns()
-        # so that what is called in it is the test's even if it never ends
-        phase.announce()
+        # so that what is called in it is known to be the test's even if it never ends
+        if site.slow or when == "call":
+            phase.announce()
         os.environ[_PARENT] = phase.id
         self._entry.parent = phase
         return phase.id
