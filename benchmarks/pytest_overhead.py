@@ -2,8 +2,8 @@
 
 python benchmarks/pytest_overhead.py [--quick] [--json]
 
-CPU time of whole runs of pytest on trivial tests, in turns. What a run costs is that of one test over
-that of one test without any plugin, what a test costs the rest, by the number of tests. No other
+CPU time of whole runs of pytest on trivial tests, in turns. What a run costs is that of one test,
+over that without any plugin; what a test costs is the rest, by the number of tests. No other
 plugins are loaded than the side's own. pytest-opentelemetry makes its spans and exports none.
 """
 

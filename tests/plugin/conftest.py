@@ -28,6 +28,7 @@ UNLOADED = (
     "rerunfailures",
     "hypothesispytest",
     "pytest_cov",
+    "pytest_opentelemetry",
 )
 
 
