@@ -168,7 +168,7 @@ class Recording:
             return
         if self._stage is None:
             terminalreporter.write_line(f"instrument: {_OFF}", yellow=True)
-        elif self._config.get_verbosity() >= 0:
+        elif run.tests and self._config.get_verbosity() >= 0:
             write(terminalreporter, run, self._config.getoption("instrument_top"))
         if self._fault is not None:
             terminalreporter.write_line(f"instrument: {self._fault}", red=True)

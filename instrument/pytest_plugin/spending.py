@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -21,6 +22,7 @@ from instrument.pytest_plugin.stage import SERVICE
 __all__ = ["Spending", "Spent", "figures_from", "figures_of_dead", "spent_on"]
 
 _IDS_KEPT = 20_000
+_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Spending:
         self._parents: dict[str, str | None] = {}
         self._found: list[Operation] = []
         self._pid = os.getpid()
+        self._looking = threading.RLock()
         self._arrivals.watch(log_dir)
         self.settings_changed()
 
@@ -79,10 +82,16 @@ class Spending:
 
     def look(self) -> None:
         """Read what has been recorded since the last look."""
-        for each in self._arrivals.new():
-            self._found.append(each)
-            if each.operation_id is not None:
-                self._parents[each.operation_id] = each.parent_id
+        # a fork may have left the lock with a thread that is not there any more
+        is_ours = self._looking.acquire(timeout=_PATIENCE_SECONDS)
+        try:
+            for each in self._arrivals.new():
+                self._found.append(each)
+                if each.operation_id is not None:
+                    self._parents[each.operation_id] = each.parent_id
+        finally:
+            if is_ours:
+                self._looking.release()
 
     def settings_changed(self) -> None:
         """Go on where calls are recorded from now on; what was recorded before may soon be gone."""
