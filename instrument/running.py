@@ -182,6 +182,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         except Exception as ours:
             swallow(ours)
 
+    def ended(self, now_ns: int, said: Reading | None, verdict: Reading | None) -> None:
+        """End as of `now_ns` with what is known of it otherwise than by a result.
+
+        `verdict` is what went wrong, if anything did.
+        """
+        if self.done or self.recorder.closed:
+            return
+        try:
+            self._end(now_ns, said, None, verdict)
+        except Exception as error:
+            swallow(error)
+
     def left_early(self) -> None:
         """End a stream whose consumer wants no more of it."""
         self.raised(GeneratorExit())

@@ -11,13 +11,13 @@ from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from instrument import carrier, context
+from instrument._asking import gate_of_session
 from instrument._clean import copied
 from instrument._clock import format_timestamp
-from instrument._config import Settings
 from instrument._guard import belongs_to_program
 from instrument._opentelemetry import session_beside
 from instrument.ambient import new_session_id
-from instrument.budget import Budget, ledgers_in
+from instrument.budget import Budget
 from instrument.carrier import Carried
 from instrument.context import (
     Entered,
@@ -282,20 +282,6 @@ def _around() -> tuple[str | None, str | None, Gate | None]:
     return around_id, carrier.outer_trace(os.environ)[1], None
 
 
-class _Gates:
-    """Makes the gates of budgets, loading what they need where there are some."""
-
-    def named(self, settings: Settings) -> Gate:
-        from instrument._gates import NamedGate
-
-        return NamedGate(settings)
-
-    def inherited(self, told: str, settings: Settings) -> Gate | None:
-        from instrument._gates import SessionGate
-
-        return SessionGate.inherited(told, settings)
-
-
 def _inherited_gate() -> Gate | None:
     found = recorder().inherited()
     return None if found is None else found.session.gate
@@ -304,25 +290,11 @@ def _inherited_gate() -> Gate | None:
 def _put_gate(entered: Session) -> None:
     """Have the session's own budget asked, too, or the one that a session of its id began with."""
     try:
-        settings = recorder().settings
-        entered.gate = gate = _gate_of(entered, settings)
-        if gate is not None and entered._budget is not None:
-            gate.open()
+        entered.gate = gate_of_session(
+            entered, entered._budget, entered._around, recorder().settings
+        )
     except Exception as error:
         swallow(error)
-
-
-def _gate_of(entered: Session, settings: Settings) -> Any:
-    around = entered._around
-    if entered._budget is None and not os.path.isdir(ledgers_in(settings.log_dir)):
-        return around
-    from instrument._gates import SessionGate, directory_of_session  # where there are budgets
-
-    if entered._budget is not None:
-        return SessionGate.of(entered._budget, entered.id, entered.name, around, settings)
-    directory = directory_of_session(settings.log_dir, entered.id)
-    is_there = os.path.isdir(directory)
-    return SessionGate.joined([directory], around, settings) if is_there else around
 
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
@@ -374,6 +346,3 @@ def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:
         _put_gate(fresh)
     _write(fresh)
     return _entry(fresh, outer)
-
-
-context.gates = _Gates()
