@@ -228,7 +228,7 @@ class Account:
         return self._pricing
 
     def _has_no_price(self, operation: Any, kind: Kind | None, model: str | None) -> bool:
-        if model is None:
+        if model is None or model in (self._own_prices or ()):
             return False
         if kind is not None:
             return kind.unpriced > 0 and kind.nanodollars == 0

@@ -55,6 +55,8 @@ class Budget:
       on), or a callable that is given the `BudgetExceeded` and lets the call go on by returning.
 
     At least one limit; all of them hold. A budget is immutable and may be used more than once.
+    Where nothing is recorded (`INSTRUMENT_DISABLED`, `enabled=False`) nothing is refused. The
+    processes that share one are those of one host.
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
 

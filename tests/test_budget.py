@@ -281,6 +281,11 @@ def test_a_model_without_a_price_is_refused_and_not_free() -> None:
             track("t", service="s").__enter__()
         with track("t", service="s", model="gpt-5.4"):
             pass
+        configure(prices={"never-heard-of": {"input": 1, "output": 1}})
+    with session(id="priced", budget=Budget(usd=5)), track("t", service="s") as op:
+        op.set_usage(input_tokens=5, model="never-heard-of")
+    with session(id="priced"), track("t", service="s"):
+        pass
 
 
 def test_warning_says_it_once_and_lets_everything_go_on(fresh_warnings: None) -> None:
