@@ -15,8 +15,11 @@ from instrument.operation import Operation
 KEYS = ("service", "model", "day", "session", "operation", "outcome")
 
 
-def answers(log: UsageLog, *, thorough: bool = True) -> dict[str, Any]:
-    """Return what a log says, in a form in which answers that are equal compare equal."""
+def answers(log: UsageLog, *, thorough: bool = False) -> dict[str, Any]:
+    """Return what a log says, in a form in which answers that are equal compare equal.
+
+    `thorough` adds sums in more forms, each of which takes as long as ten other questions.
+    """
     operations = log.operations()
     names = sorted({each.session_id for each in operations} | {"work", "nobody"})[:4]
     middle = operations[len(operations) // 2].timestamp if operations else datetime.now(UTC)
@@ -39,12 +42,12 @@ def answers(log: UsageLog, *, thorough: bool = True) -> dict[str, Any]:
         "reports": [_ids(log.report(name).operations) for name in names],
         "outcome": log.operations(outcome="interrupted"),
         "all keys": log.summary(by=KEYS),
+        "service and day": log.summary(by=("service", "day")),
         "rows": log.sql("select * from operations order by timestamp, operation_id").fetchall(),
     }
     if thorough:
         found |= {
             "all": log.summary(by=()),
-            "service and day": log.summary(by=("service", "day")),
             "model": log.summary(by="model"),
             "zone": log.summary(by=("day", "service"), zone=ZoneInfo("Asia/Kolkata")),
             "week": log.summary(by=("week", "month")),
