@@ -155,7 +155,11 @@ def read_manifest(log_dir: Path) -> Manifest:
 
 def _read(path: Path) -> Manifest | None:
     try:
-        return _decode(read_regular(path))
+        found = _decode(read_regular(path))
+        if strange := [each for each in (*found.files(), *found.damaged) if not _is_ours(each)]:
+            # whoever wrote that could have files elsewhere read, and removed by a prune
+            raise ManifestError(path, f"names {strange[0]!r}, which is no file of an archive")
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -199,8 +203,15 @@ def mark_of(path: Path, size: int) -> str:
     return hashlib.blake2b(begins, digest_size=8).hexdigest()
 
 
+def _is_ours(name: str) -> bool:
+    place, _, file = name.partition("/")
+    is_place = place in _PLACES or _DAY.fullmatch(place)
+    return bool(is_place and _OUR_FILE.fullmatch(file) and "/" not in file)
+
+
 _MANIFEST = "manifest.json"
 _PLACES = ("date=*", "sessions", "days", "damaged")
+_DAY = re.compile(r"date=\d{4}-\d\d-\d\d")
 _OUR_FILE = re.compile(r"[0-9a-f]{16}\b.*")
 NOTHING = Manifest()
 _decode = msgspec.json.Decoder(Manifest).decode

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 from log_questions import answers
 from log_writing import at, begin, encoded, entered, open_by_writers, operation, write
@@ -98,6 +99,20 @@ def test_every_answer_is_the_same_once_the_manifest_is_made_anew(
     assert (mended.level, mended.details["recovered"], mended.details["gone"]) == ("note", True, [])
     assert asked(log_dir) == before
     assert (examined(log_dir).level, examined(log_dir).details["recovered"]) == ("ok", False)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["../kept/{}", "sessions/../../kept/{}", "{directory}/{}", "sessions/kept", "date=../{}"],
+)
+@pytest.mark.parametrize("key", ["days", "sessions", "damaged"])
+def test_a_manifest_that_names_other_files_is_none(key: str, place: str, tmp_path: Path) -> None:
+    name = place.format(f"{0:016x}.parquet", directory=tmp_path)
+    (tmp_path / "archive/sessions").mkdir(parents=True)
+    named = {key: name if key == "days" else [name]}
+    manifest(tmp_path).write_bytes(msgspec.json.encode(named))
+    with pytest.raises(ManifestError, match="no file of an archive"):
+        UsageLog(tmp_path).operations()
 
 
 def test_compaction_and_pruning_go_on_after_it(log_dir: Path) -> None:
