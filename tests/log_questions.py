@@ -56,6 +56,17 @@ def answers(log: UsageLog, *, thorough: bool = False) -> dict[str, Any]:
     return {name: plain(answer) for name, answer in found.items()}
 
 
+def few_answers(log: UsageLog) -> dict[str, Any]:
+    """Return what shows every value that was read, in each of the ways in which lines are read."""
+    found = {
+        "operations": log.operations(),
+        "sessions": log.sessions(limit=None),
+        "all keys": log.summary(by=KEYS),
+        "rows": log.sql("select * from operations order by timestamp, operation_id").fetchall(),
+    }
+    return {name: plain(answer) for name, answer in found.items()}
+
+
 def _ids(operations: list[Operation]) -> list[tuple[str | None, datetime]]:
     # what runs lasts longer at each look
     return [(each.operation_id, each.timestamp) for each in operations]
