@@ -20,6 +20,7 @@ from instrument._premises import EXAMPLES, Finding, premises
 from instrument._scan import Line, Source, scan
 from instrument._snapshot import Snapshot
 from instrument._wanted import Wanted
+from instrument.archive import archive_dir, read_manifest
 from instrument.errors import ArchiveError, FormatError, ManifestError
 from instrument.operation import Operation
 from instrument.run_lock import is_alive
@@ -68,7 +69,7 @@ def examined(
         told.readable(),
         told.interrupted(seen.interrupted),
         told.damaged(seen),
-        told.archive(seen.archived, recovered),
+        told.archive(seen, recovered),
         told.dropped(seen.dropped),
         told.clock(seen.clock),
         told.locks(seen, fix=fix),
@@ -154,6 +155,7 @@ class Examination:
             known += filter(None, (operation_of(line.data) for line in found))
         self.interrupted = sorted(known, key=start_order)
         self.archived = reading.snapshot
+        self.unnamed = _unnamed(reading.snapshot)
         self.skipped = reading.skipped
         self.written_at = {each.path: each.written_at for each in reading.sources}
 
@@ -165,6 +167,21 @@ class Examination:
             self.runs[operation_id] = _run_of(line)
         elif self.runs:
             self.runs.pop(operation_id, None)
+
+
+def _unnamed(found: Snapshot) -> list[Path]:
+    """Return files with operations that no manifest names, as where an older one was put back."""
+    if not found.manifests:
+        return []
+    from instrument._facts import held_alone  # it loads duckdb
+
+    unnamed = []
+    for log_dir in found.manifests:
+        manifest = read_manifest(log_dir)
+        alone = held_alone(archive_dir(log_dir), manifest)
+        if read_manifest(log_dir) == manifest:  # else by a compaction meanwhile
+            unnamed += alone
+    return unnamed
 
 
 def _run_of(line: Line) -> str:
@@ -228,14 +245,17 @@ class _Findings:
             examples=examples,
         )
 
-    def archive(self, found: Snapshot, recovered: Recovered | None) -> Finding:
-        gone = found.gone
+    def archive(self, seen: Examination, recovered: Recovered | None) -> Finding:
+        found, gone, unnamed = seen.archived, seen.archived.gone, seen.unnamed
         unreadable = recovered.unreadable if recovered else ()
         damaged = [each for one in found.manifests.values() for each in one.damaged]
         count = sum(each.part.operations for each in found.parts)
         message = f"{_counted(count, 'operation')} in {_counted(len(found.parts), 'file')}"
         cure = None
-        if gone:
+        if unnamed:
+            message += f"; {_counted(len(unnamed), 'file')} more that its manifest does not name"
+            cure = "if an older one was put back, `instrument doctor --fix` makes it anew"
+        elif gone:
             message = f"{_counted(len(gone), 'file')} that the archive counts on deleted or moved"
             cure = "put them back from a backup, under the same names"
         elif unreadable:
@@ -247,14 +267,15 @@ class _Findings:
         elif damaged:
             message += f"; damaged lines are kept as they were in {self._log_dir}/archive/damaged"
         if recovered:
-            message = f"its manifest was lost and is made anew: {message}"
+            message = f"its manifest was lost or too old and is made anew: {message}"
         return self._finding(
             "archive",
-            "problem" if gone or unreadable else "note" if recovered else "ok",
+            "problem" if gone or unnamed or unreadable else "note" if recovered else "ok",
             message,
             cure,
             count=count,
             gone=[str(each) for each in gone],
+            unnamed=[str(each) for each in unnamed],
             damaged=damaged,
             recovered=recovered is not None,
         )

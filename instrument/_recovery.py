@@ -1,4 +1,4 @@
-"""A manifest that was lost or damaged, made anew from what the archive's files say themselves.
+"""A manifest that was lost, damaged or put back, made anew from what the files say themselves.
 
 The Parquet files of a batch name the segments that it was made of. A batch of which the journal
 still holds every segment is left to the journal, for its files may be those of a compaction that
@@ -16,26 +16,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
-import msgspec
 from duckdb import DuckDBPyConnection
 from msgspec import Raw, Struct
 
 from instrument._archived import files_of
 from instrument._batch import REPORTED, between
-from instrument._costs import quoted
+from instrument._facts import Facts, facts_of, held_alone, is_in_journal
 from instrument._filing import connected, file
 from instrument.archive import (
     FORMAT,
     Manifest,
     Part,
     Segment,
+    archive_dir,
     files_in,
-    mark_of,
     read_manifest,
     write_manifest,
 )
 from instrument.compaction import holding, scratch_in, sum_up, tidy
-from instrument.errors import FormatError, ManifestError
+from instrument.errors import ManifestError
 from instrument.pricing import Pricing
 
 __all__ = ["Recovered", "recover"]
@@ -53,7 +52,7 @@ class Recovered(Struct, frozen=True):
 
 
 def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
-    """Make the manifest of an archive anew if it is lost or damaged; `None` if it is not.
+    """Make the manifest of an archive anew if it is lost, damaged or too old; else `None`.
 
     Raises `ArchiveError` where another process changes the archive or it cannot be written, and
     `FormatError` for the files of a newer version.
@@ -76,26 +75,9 @@ def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
 
 def _is_lost(log_dir: Path) -> bool:
     try:
-        read_manifest(log_dir)
+        return bool(held_alone(archive_dir(log_dir), read_manifest(log_dir)))
     except ManifestError:
         return True
-    return False
-
-
-class _Facts(Struct):
-    """What a file says of itself: its batch's segments and lines about the log, and of others.
-
-    `known` are such lines of earlier batches, `gone` the files that its making did away with,
-    `summed` the batches that what days came to was made of, and which counted therefore.
-    """
-
-    v: int = FORMAT
-    batch: str = ""
-    segments: tuple[Segment, ...] = ()
-    other: tuple[Raw, ...] = ()
-    known: tuple[Raw, ...] = ()
-    gone: tuple[str, ...] = ()
-    summed: tuple[str, ...] = ()
 
 
 class _Remains:
@@ -104,7 +86,7 @@ class _Remains:
     def __init__(
         self, log_dir: Path, directory: Path, scratch: Path, database: DuckDBPyConnection
     ) -> None:
-        self._journal = log_dir / "journal"
+        self._log_dir = log_dir
         self._directory = directory
         self._scratch = scratch
         self._database = database
@@ -139,7 +121,7 @@ class _Remains:
             other=other,
         )
 
-    def _readable(self, place: str) -> dict[str, _Facts]:
+    def _readable(self, place: str) -> dict[str, Facts]:
         """Return what the files there say; put away those that cannot be read."""
         found = {}
         for path in files_in(self._directory):
@@ -147,24 +129,13 @@ class _Remains:
                 continue
             name = path.relative_to(self._directory).as_posix()
             try:
-                found[name] = self._facts(path)
+                found[name] = facts_of(self._database, path)
                 if place == "date=*":
                     self._database.execute(_ROWS_OF.format(files_of([path])), {"file": name})
-            except (duckdb.Error, msgspec.DecodeError):
+            except (duckdb.Error, ValueError):
                 found.pop(name, None)
                 self._put_away(path)
         return found
-
-    def _facts(self, path: Path) -> _Facts:
-        query = f"select decode(value) from parquet_kv_metadata({quoted(str(path))}) where {_OURS}"
-        rows = self._database.execute(query).fetchall()
-        facts = _decode(rows[0][0]) if rows else _Facts()
-        if facts.v > FORMAT:
-            raise FormatError(
-                f"{path} is of format {facts.v}, and this version reads up to {FORMAT}:"
-                " pip install -U instrument-kit"
-            )
-        return facts
 
     def _put_away(self, path: Path) -> None:
         """Keep a file that cannot be read where no reader and no compaction minds it."""
@@ -175,7 +146,8 @@ class _Remains:
 
     def _left_to_journal(self, batches: dict[str, tuple[Segment, ...]]) -> set[str]:
         """Return the batches of which the journal holds all, and will have it read."""
-        held = {each for segments in batches.values() for each in segments if self._holds(each)}
+        named = {each for segments in batches.values() for each in segments}
+        held = {each for each in named if is_in_journal(self._log_dir, each)}
         summed = {name for each in self._files["days"].values() for name in each.summed}
         left = {
             name
@@ -192,15 +164,6 @@ class _Remains:
             if not hidden:
                 return left
             left -= hidden
-
-    def _holds(self, segment: Segment) -> bool:
-        path = self._journal / segment.name
-        try:
-            return (
-                path.stat().st_size >= segment.size and mark_of(path, segment.size) == segment.mark
-            )
-        except FileNotFoundError:
-            return False
 
     def _parts(self, names: Iterable[str]) -> tuple[Part, ...]:
         self._database.execute("create table counted (file varchar)")
@@ -279,8 +242,6 @@ def _once(lines: Iterable[Raw]) -> tuple[Raw, ...]:
     return tuple(map(Raw, dict.fromkeys(bytes(each) for each in lines)))
 
 
-_decode = msgspec.json.Decoder(_Facts).decode
-_OURS = "decode(key) = 'instrument'"
 _ROWS = (
     "file varchar, session_id varchar, parent_session_id varchar, first_at timestamptz,"
     " last_at timestamptz, operation_count bigint"

@@ -34,6 +34,7 @@ __all__ = [
     "Segment",
     "archive_dir",
     "files_in",
+    "manifest_path",
     "mark_of",
     "read_manifest",
     "sync_directory",
@@ -126,6 +127,10 @@ def archive_dir(log_dir: Path) -> Path:
     return log_dir / "archive"
 
 
+def manifest_path(log_dir: Path) -> Path:
+    return archive_dir(log_dir) / _MANIFEST
+
+
 def files_in(directory: Path) -> list[Path]:
     """Return the files that changes of an archive have put there, whether they count or not."""
     found = (path for place in _PLACES for path in sorted(directory.glob(f"{place}/*")))
@@ -138,7 +143,7 @@ def read_manifest(log_dir: Path) -> Manifest:
     Raises `ManifestError` where it is lost or damaged, `ArchiveError` where it cannot be read,
     and `FormatError` for a newer one.
     """
-    path = archive_dir(log_dir) / _MANIFEST
+    path = manifest_path(log_dir)
     found = _read(path)
     if found is None and files_in(path.parent):
         # the first change of an archive may have begun in between, with its manifest

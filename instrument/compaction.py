@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from instrument._batch import Batch
 from instrument._begun import Begun, interrupted, living
+from instrument._facts import held_alone
 from instrument._files import close, lock, make_private_directory, open_locked, open_regular
 from instrument._gather import Reading
 from instrument._scan import Line, Skipped, Source, needle, scan
@@ -32,12 +33,13 @@ from instrument.archive import (
     Manifest,
     Segment,
     archive_dir,
+    manifest_path,
     mark_of,
     read_manifest,
     sync_directory,
     write_manifest,
 )
-from instrument.errors import ArchiveError
+from instrument.errors import ArchiveError, ManifestError
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
@@ -100,10 +102,13 @@ def compact(
 def changing(log_dir: Path) -> Iterator[None]:
     """Hold the archive's lock, and leave nothing in it that does not count.
 
-    Raises `ArchiveError` where another process holds it, and for a file system's faults.
+    Raises `ArchiveError` where another process holds it, and for a file system's faults, and
+    `ManifestError` where files hold operations that the manifest does not name.
     """
     with holding(log_dir) as directory:
         manifest = read_manifest(log_dir)
+        if held_alone(directory, manifest):
+            raise ManifestError(manifest_path(log_dir), "is older than files beside it")
         tidy(directory, manifest)
         if manifest == NOTHING:
             # before any file, so that files without a manifest tell that it was lost

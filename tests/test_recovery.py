@@ -144,6 +144,23 @@ def test_until_then_nothing_is_answered_and_nothing_removed(
     assert files(log_dir) == before
 
 
+def test_an_older_manifest_that_was_put_back_costs_nothing(log_dir: Path) -> None:
+    older = manifest(log_dir).read_bytes()
+    log = UsageLog(log_dir)
+    write(log_dir, operation(90_001, operation_id=None), name=segment(DAYS[2]))
+    before = asked(log_dir)
+    log.compact()
+    manifest(log_dir).write_bytes(older)
+    (finding,) = (each for each in log.doctor() if each.check == "archive")
+    assert (finding.level, len(finding.details["unnamed"])) == ("problem", 1)
+    write(log_dir, operation(90_002), name=segment(DAYS[2]))
+    with pytest.raises(ManifestError, match="older than files beside it"):
+        log.compact()
+    (log_dir / "journal" / segment(DAYS[2])).unlink()
+    assert examined(log_dir).level == "note"
+    assert asked(log_dir) == before
+
+
 def test_an_archive_of_kept_sums_alone_is_no_empty_one(log_dir: Path) -> None:
     UsageLog(log_dir).prune(datetime(2027, 1, 1, tzinfo=UTC), keep_summary=True)
     before = asked(log_dir)
