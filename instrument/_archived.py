@@ -64,19 +64,20 @@ class Archive:
         ]
 
     def days(self, prices: str | None = None) -> list[Path]:
-        """Return the files of what the days came to, if they are about all of the operations.
+        """Return the files of what the days came to, that of days without operations included.
 
-        With `prices`, if their costs are by that price list.
+        With `prices`, if they are about all of the operations and their costs by that price list.
         """
         manifests = self._found.manifests.values()
-        covered = sum(len(each.parts) for each in manifests) == len(self._parts)
-        covered = covered and not any(each.unsummed for each in manifests)
+        if sum(len(each.parts) for each in manifests) != len(self._parts):
+            return []
         files = [
             archive_dir(log_dir) / manifest.days
             for log_dir, manifest in self._found.manifests.items()
-            if manifest.days is not None and (prices is None or manifest.prices == prices)
+            if manifest.days is not None and prices in (None, manifest.prices)
         ]
-        return files if covered and len(files) == len(self._found.manifests) else []
+        is_behind = any(each.unsummed for each in manifests) or len(files) < len(manifests)
+        return [] if prices is not None and is_behind else files
 
     def dates(self) -> set[date]:
         """Return the days that there are files of operations of."""

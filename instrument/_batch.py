@@ -17,10 +17,10 @@ from instrument._lines import AMOUNTS, COUNTS, SUCCESSES
 from instrument._looks import outcome_of
 from instrument._scan import MAX_LINE_BYTES, Source
 from instrument._survey import Survey, rewritten
-from instrument.archive import Manifest, Part, Segment
+from instrument.archive import FORMAT, Manifest, Part, Segment
 from instrument.operation import Operation
 
-__all__ = ["Batch"]
+__all__ = ["REPORTED", "Batch", "between"]
 
 ROW_GROUP = 20_480  # so that unpacking the rows of one session costs milliseconds
 MOST_SESSION_FILES = 8
@@ -43,7 +43,7 @@ class Batch:
         self._directory = directory
         self._scratch = scratch
         self._name = name
-        self._facts = {"batch": name, "segments": segments}
+        self._facts: dict[str, Any] = {"v": FORMAT, "batch": name, "segments": segments}
         self._damaged: list[str] = []
         self._other: list[bytes] = []
         self._database = connected(scratch)
@@ -150,7 +150,7 @@ class Batch:
             return False
         reported = "response_id is not null and session_id in (select session_id from spanning)"
         known = f"select session_id, response_id from {files_of(parts)} where {reported}"
-        return bool(self._rows(f"{known} intersect {_REPORTED} limit 1"))
+        return bool(self._rows(f"{known} intersect {REPORTED} limit 1"))
 
     def _parts_with(self, before: Manifest, sessions: str) -> list[Path]:
         """Return the files that have operations of these sessions, which become `spanning`."""
@@ -182,13 +182,14 @@ class Batch:
                 size,
                 first,
                 last,
-                first_session[:NAME_CHARACTERS],
-                _not_below(last_session),
+                *between(first_session, last_session),
             )
 
     def _sessions(self, before: Manifest) -> tuple[str, ...]:
-        if not self._rows(f"select 1 from ({_SESSIONS}) limit 1"):
+        if not self._other and not self._rows(f"select 1 from ({_SESSIONS}) limit 1"):
             return before.sessions
+        # should the manifest be lost, it is made anew from what the files say
+        self._facts |= {"other": [*map(msgspec.Raw, self._other)], "known": before.other}
         name = f"sessions/{self._name}.parquet"
         if len(before.sessions) < MOST_SESSION_FILES:
             self._copy(f"{_SESSIONS} order by session_id", name)
@@ -208,10 +209,10 @@ class Batch:
         return self._database.execute(query).fetchall()
 
 
-def _not_below(text: str) -> str:
-    """Return a short text that is not below this one in the order of code points."""
-    cut = text[:NAME_CHARACTERS]
-    return cut if cut == text else f"{cut}\U0010ffff"
+def between(first: str, last: str) -> tuple[str, str]:
+    """Return short texts between which all is, in the order of code points, that is between two."""
+    cut = last[:NAME_CHARACTERS]
+    return first[:NAME_CHARACTERS], cut if cut == last else f"{cut}\U0010ffff"
 
 
 _TEXTS = [
@@ -247,12 +248,12 @@ _DROP_DOUBLES = """
         qualify row_number() over (
             partition by operation_id order by coalesce(outcome, '') = 'interrupted', rowid) > 1)
 """
-_REPORTED = """
+REPORTED = """
     select session_id, response_id from operations
     where response_id is not null
           and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
 """
-_REPEATED = f"{_REPORTED} group by session_id, response_id having count(*) > 1 limit 1"
+_REPEATED = f"{REPORTED} group by session_id, response_id having count(*) > 1 limit 1"
 _DAYS = """
     select cast(timestamp as date) as day, count(*), min(timestamp), max(timestamp),
            min(session_id), max(session_id)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -19,9 +20,13 @@ from instrument._premises import EXAMPLES, Finding, premises
 from instrument._scan import Line, Source, scan
 from instrument._snapshot import Snapshot
 from instrument._wanted import Wanted
-from instrument.errors import ArchiveError, FormatError
+from instrument.archive import archive_dir, read_manifest
+from instrument.errors import ArchiveError, FormatError, ManifestError
 from instrument.operation import Operation
 from instrument.run_lock import is_alive
+
+if TYPE_CHECKING:
+    from instrument._recovery import Recovered
 
 __all__ = ["Advance", "Finding", "examined"]
 
@@ -38,18 +43,23 @@ def examined(
     *,
     max_bytes: int,
     fix: bool,
+    recover: Callable[[], Recovered | None],
     advance: Advance,
 ) -> list[Finding]:
     """Return what each check finds in a log directory that exists.
 
     `ask` has a question answered by a reading of it. With `fix`, orphaned run locks that nothing
-    needs are removed. What happened over a day ago is a note at most.
+    needs are removed, and `recover` makes a lost manifest anew. What happened over a day ago is a
+    note at most.
     """
     told, found = _Findings(log_dir), []
     try:
         found += premises(log_dir, max_bytes)
         check_format()
+        recovered = recover() if fix else None
         seen = ask(lambda reading: Examination(reading, advance))
+    except ManifestError as error:
+        return [*found, told.unreadable("archive", error, None)]
     except (ArchiveError, FormatError) as error:
         return [*found, told.unreadable("format", error, None)]
     except OSError as error:
@@ -59,7 +69,7 @@ def examined(
         told.readable(),
         told.interrupted(seen.interrupted),
         told.damaged(seen),
-        told.archive(seen.archived),
+        told.archive(seen, recovered),
         told.dropped(seen.dropped),
         told.clock(seen.clock),
         told.locks(seen, fix=fix),
@@ -145,6 +155,7 @@ class Examination:
             known += filter(None, (operation_of(line.data) for line in found))
         self.interrupted = sorted(known, key=start_order)
         self.archived = reading.snapshot
+        self.unnamed = _unnamed(reading.snapshot)
         self.skipped = reading.skipped
         self.written_at = {each.path: each.written_at for each in reading.sources}
 
@@ -156,6 +167,21 @@ class Examination:
             self.runs[operation_id] = _run_of(line)
         elif self.runs:
             self.runs.pop(operation_id, None)
+
+
+def _unnamed(found: Snapshot) -> list[Path]:
+    """Return files with operations that no manifest names, as where an older one was put back."""
+    if not found.manifests:
+        return []
+    from instrument._facts import held_alone  # it loads duckdb
+
+    unnamed = []
+    for log_dir in found.manifests:
+        manifest = read_manifest(log_dir)
+        alone = held_alone(archive_dir(log_dir), manifest)
+        if read_manifest(log_dir) == manifest:  # else by a compaction meanwhile
+            unnamed += alone
+    return unnamed
 
 
 def _run_of(line: Line) -> str:
@@ -219,27 +245,39 @@ class _Findings:
             examples=examples,
         )
 
-    def archive(self, found: Snapshot) -> Finding:
-        gone, damaged = (
-            found.gone,
-            [each for one in found.manifests.values() for each in one.damaged],
-        )
+    def archive(self, seen: Examination, recovered: Recovered | None) -> Finding:
+        found, gone, unnamed = seen.archived, seen.archived.gone, seen.unnamed
+        unreadable = recovered.unreadable if recovered else ()
+        damaged = [each for one in found.manifests.values() for each in one.damaged]
         count = sum(each.part.operations for each in found.parts)
         message = f"{_counted(count, 'operation')} in {_counted(len(found.parts), 'file')}"
         cure = None
-        if gone:
+        if unnamed:
+            message += f"; {_counted(len(unnamed), 'file')} more that its manifest does not name"
+            cure = "if an older one was put back, `instrument doctor --fix` makes it anew"
+        elif gone:
             message = f"{_counted(len(gone), 'file')} that the archive counts on deleted or moved"
             cure = "put them back from a backup, under the same names"
+        elif unreadable:
+            message += f"; {_counted(len(unreadable), 'file')} beside them could not be read"
+            cure = (
+                f"put {', '.join(unreadable)} back from a backup, where they were, delete"
+                " manifest.json and repeat `instrument doctor --fix`"
+            )
         elif damaged:
             message += f"; damaged lines are kept as they were in {self._log_dir}/archive/damaged"
+        if recovered:
+            message = f"its manifest was lost or too old and is made anew: {message}"
         return self._finding(
             "archive",
-            "problem" if gone else "ok",
+            "problem" if gone or unnamed or unreadable else "note" if recovered else "ok",
             message,
             cure,
             count=count,
             gone=[str(each) for each in gone],
+            unnamed=[str(each) for each in unnamed],
             damaged=damaged,
+            recovered=recovered is not None,
         )
 
     def dropped(self, told: Dropped) -> Finding:

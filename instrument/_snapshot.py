@@ -122,7 +122,8 @@ def _present(log_dir: Path) -> tuple[Manifest, list[Path]]:
 
 def _left(source: Source, compacted: Iterable[Segment]) -> Source | None:
     """Return what of a segment is not in the archive; `None` where all of it is."""
-    for segment in compacted:
+    # the largest, for what was appended to a compacted segment may have been compacted too
+    for segment in sorted(compacted, key=lambda each: each.size, reverse=True):
         try:
             size = source.path.stat().st_size
             if size < segment.size or mark_of(source.path, segment.size) != segment.mark:

@@ -40,6 +40,8 @@ def database(
     """
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
+    # which it shows on standard output by itself, at a prompt and under `python -c`
+    connection.execute("set enable_progress_bar = false")
     with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
         connection.execute(f"set temp_directory = {quoted(scratch)}")
         try:

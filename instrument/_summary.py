@@ -97,8 +97,10 @@ def _kept(
         rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
         return _Kept("fresh", rows)
     if files := archive.days():
-        asked.append(f"day not in {of_days(dates)}")
-        return _Kept("charged", f"(select * from {files_of(files)} where {' and '.join(asked)})")
+        if dates:
+            asked.append(f"day not in {of_days(dates)}")
+        rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
+        return _Kept("charged", rows)
     return None
 
 

@@ -11,7 +11,7 @@ from instrument._archived import files_of
 from instrument._costs import make_rates, priced
 from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
 from instrument._filing import connected, copy, file
-from instrument.archive import Manifest, Part
+from instrument.archive import FORMAT, Manifest, Part
 from instrument.pricing import Pricing
 
 __all__ = ["is_behind", "summed_up"]
@@ -51,7 +51,8 @@ def summed_up(
             found.append(f"{kept} where day not in {of_days(changed)}")
         target = f"days/{name}.parquet"
         query = f"{' union all by name '.join(found)} order by level, day"
-        file(connection, query, scratch, directory / target)
+        facts = {"v": FORMAT, "summed": manifest.batches()}
+        file(connection, query, scratch, directory / target, facts=facts)
     return replace(manifest, days=target, prices=pricing.version(), unsummed=())
 
 

@@ -15,6 +15,7 @@ point loses or doubles anything.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from instrument._files import open_private, read_regular
-from instrument.errors import ArchiveError, FormatError
+from instrument.errors import ArchiveError, FormatError, ManifestError
 
 __all__ = [
     "FORMAT",
@@ -32,6 +33,8 @@ __all__ = [
     "Part",
     "Segment",
     "archive_dir",
+    "files_in",
+    "manifest_path",
     "mark_of",
     "read_manifest",
     "sync_directory",
@@ -74,6 +77,11 @@ class Part(Struct, frozen=True):
         return (since is None or self.last >= since) and (until is None or self.first < until)
 
     @property
+    def batch(self) -> str:
+        """The name of the batch that it was made of."""
+        return self.path.split("/")[1].removesuffix(".parquet")
+
+    @property
     def day(self) -> str:
         """The day (UTC) on which its operations began, as ISO 8601 has it."""
         return self.path.split("/")[0].removeprefix("date=")
@@ -105,6 +113,10 @@ class Manifest(Struct, frozen=True):
     damaged: tuple[str, ...] = ()
     other: tuple[Raw, ...] = ()
 
+    def batches(self) -> list[str]:
+        """Return the names of the batches that its operations came in."""
+        return sorted({each.batch for each in self.parts})
+
     def files(self) -> list[str]:
         """Return the files that readers need."""
         days = [] if self.days is None else [self.days]
@@ -115,27 +127,50 @@ def archive_dir(log_dir: Path) -> Path:
     return log_dir / "archive"
 
 
+def manifest_path(log_dir: Path) -> Path:
+    return archive_dir(log_dir) / _MANIFEST
+
+
+def files_in(directory: Path) -> list[Path]:
+    """Return the files that changes of an archive have put there, whether they count or not."""
+    found = (path for place in _PLACES for path in sorted(directory.glob(f"{place}/*")))
+    return [path for path in found if _OUR_FILE.fullmatch(path.name)]
+
+
 def read_manifest(log_dir: Path) -> Manifest:
     """Return what counts in the archive of a log; nothing where there is none.
 
-    Raises `ArchiveError` for a manifest that cannot be read, `FormatError` for a newer one.
+    Raises `ManifestError` where it is lost or damaged, `ArchiveError` where it cannot be read,
+    and `FormatError` for a newer one.
     """
-    path = archive_dir(log_dir) / _MANIFEST
-    try:
-        found = _decode(read_regular(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return NOTHING
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArchiveError(
-            f"{path} cannot be read: {error}. Put it back from a backup, or move the directory"
-            f" {path.parent} away: the journal is read without it"
-        ) from None
-    if found.v > FORMAT:
+    path = manifest_path(log_dir)
+    found = _read(path)
+    if found is None and files_in(path.parent):
+        # the first change of an archive may have begun in between, with its manifest
+        found = _read(path)
+        if found is None:
+            raise ManifestError(path, "is gone")
+    if found is not None and found.v > FORMAT:
         raise FormatError(
             f"{path} is of format {found.v}, and this version reads up to {FORMAT}:"
             " pip install -U instrument-kit"
         )
-    return found
+    return found or NOTHING
+
+
+def _read(path: Path) -> Manifest | None:
+    try:
+        found = _decode(read_regular(path))
+        if strange := [each for each in (*found.files(), *found.damaged) if not _is_ours(each)]:
+            # whoever wrote that could have files elsewhere read, and removed by a prune
+            raise ManifestError(path, f"names {strange[0]!r}, which is no file of an archive")
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(path, f"is damaged: {error}") from None
 
 
 def write_manifest(log_dir: Path, manifest: Manifest) -> None:
@@ -173,6 +208,15 @@ def mark_of(path: Path, size: int) -> str:
     return hashlib.blake2b(begins, digest_size=8).hexdigest()
 
 
+def _is_ours(name: str) -> bool:
+    place, _, file = name.partition("/")
+    is_place = place in _PLACES or _DAY.fullmatch(place)
+    return bool(is_place and _OUR_FILE.fullmatch(file) and "/" not in file)
+
+
 _MANIFEST = "manifest.json"
+_PLACES = ("date=*", "sessions", "days", "damaged")
+_DAY = re.compile(r"date=\d{4}-\d\d-\d\d")
+_OUR_FILE = re.compile(r"[0-9a-f]{16}\b.*")
 NOTHING = Manifest()
 _decode = msgspec.json.Decoder(Manifest).decode

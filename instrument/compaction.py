@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from instrument._batch import Batch
 from instrument._begun import Begun, interrupted, living
+from instrument._facts import held_alone
 from instrument._files import close, lock, make_private_directory, open_locked, open_regular
 from instrument._gather import Reading
 from instrument._scan import Line, Skipped, Source, needle, scan
@@ -28,19 +29,21 @@ from instrument._snapshot import closed_segments
 from instrument._summing import is_behind, summed_up
 from instrument._survey import Survey, survey
 from instrument.archive import (
+    NOTHING,
     Manifest,
     Segment,
     archive_dir,
+    manifest_path,
     mark_of,
     read_manifest,
     sync_directory,
     write_manifest,
 )
-from instrument.errors import ArchiveError
+from instrument.errors import ArchiveError, ManifestError
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
-__all__ = ["Compaction", "changing", "compact", "scratch_in"]
+__all__ = ["Compaction", "changing", "compact", "holding", "scratch_in", "sum_up", "tidy"]
 
 BATCH_BYTES = 96 * 1024**2
 _OUR_FILE = re.compile(r"\.?[0-9a-f]{16}\b.*")
@@ -91,13 +94,31 @@ def compact(
             size = sum(map(_size, batch))
             result += _move(log_dir, batch)
             advance(size)
-        _sum_up(log_dir, pricing)
+        sum_up(log_dir, pricing)
     return result
 
 
 @contextmanager
 def changing(log_dir: Path) -> Iterator[None]:
     """Hold the archive's lock, and leave nothing in it that does not count.
+
+    Raises `ArchiveError` where another process holds it, and for a file system's faults, and
+    `ManifestError` where files hold operations that the manifest does not name.
+    """
+    with holding(log_dir) as directory:
+        manifest = read_manifest(log_dir)
+        if held_alone(directory, manifest):
+            raise ManifestError(manifest_path(log_dir), "is older than files beside it")
+        tidy(directory, manifest)
+        if manifest == NOTHING:
+            # before any file, so that files without a manifest tell that it was lost
+            write_manifest(log_dir, manifest)
+        yield
+
+
+@contextmanager
+def holding(log_dir: Path) -> Iterator[Path]:
+    """Hold the archive's lock, whatever its manifest says; give the archive's directory.
 
     Raises `ArchiveError` where another process holds it, and for a file system's faults.
     """
@@ -114,8 +135,7 @@ def changing(log_dir: Path) -> Iterator[None]:
     try:
         if not _locks_work(file.path):
             raise ArchiveError(f"the file system of {directory} has no locks: move the log to one")
-        _tidy(directory, read_manifest(log_dir))
-        yield
+        yield directory
     except OSError as error:
         what = error.strerror or str(error)
         raise ArchiveError(f"{directory} cannot be written: {what}; the log is whole") from error
@@ -233,7 +253,8 @@ def _write(log_dir: Path, moved: list[_Held], ended: dict[str, list[Operation]])
     )
 
 
-def _sum_up(log_dir: Path, pricing: Pricing) -> None:
+def sum_up(log_dir: Path, pricing: Pricing) -> None:
+    """Bring what the days came to up to date, under the archive's lock."""
     manifest, directory = read_manifest(log_dir), archive_dir(log_dir)
     if not is_behind(manifest, pricing):
         return
@@ -281,8 +302,8 @@ def _locks_work(path: Path) -> bool:
     return False
 
 
-def _tidy(directory: Path, manifest: Manifest) -> None:
-    """Remove what a compaction that was killed has left."""
+def tidy(directory: Path, manifest: Manifest) -> None:
+    """Remove what a change of the archive that was killed has left, under its lock."""
     named = {*manifest.files(), *manifest.damaged}
     for path in [*directory.glob("*/*")]:
         is_scratch = path.parent.name.startswith(_SCRATCH)

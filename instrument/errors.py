@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NoReturn
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "FormatError",
     "InstrumentError",
     "InstrumentWarning",
+    "ManifestError",
     "MissingDependencyError",
     "QueryError",
 ]
@@ -42,6 +44,16 @@ class QueryError(InstrumentError, ValueError):
 
 class ArchiveError(InstrumentError):
     """The archive of a log cannot be read, or cannot be changed now; the message says why."""
+
+
+class ManifestError(ArchiveError):
+    """The manifest of an archive is lost or damaged; `path` is where it should be."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path} {what}. `instrument doctor --fix` makes it anew from the files beside it"
+        )
+        self.path = path
 
 
 class FormatError(InstrumentError):

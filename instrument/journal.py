@@ -110,7 +110,7 @@ class Journal:
         except OSError as error:
             return self._not_written(error, segment, line, now_ns)
         if written != len(data):
-            return self._cut_short(segment, written)
+            return self._cut_short(segment, len(data) - written)
         # threading.active_count() takes a lock that a signal handler may have interrupted
         if _thread._count() and not keeping and perf_counter_ns() - now_ns > SLOW_WRITE_NS:
             self._keep(now_ns)
@@ -126,7 +126,8 @@ class Journal:
         if segment is None or not is_open(segment):
             return False
         tail = max(_TAIL_BYTES, 2 * len(line))
-        return line in os.pread(segment.descriptor, tail, max(0, size_of(segment) - tail))
+        # without its newline, which a full disk may have had no room for
+        return line[:-1] in os.pread(segment.descriptor, tail, max(0, size_of(segment) - tail))
 
     def forget(self) -> None:
         """Let go of the descriptors without unlocking: in a forked child they are the parent's."""
@@ -151,11 +152,14 @@ class Journal:
         self._failed(error.strerror or str(error), segment.path)
         return False
 
-    def _cut_short(self, segment: OpenFile, written: int) -> bool:
-        if written:
-            self._torn = self._is_due = True
+    def _cut_short(self, segment: OpenFile, missing: int) -> bool:
+        """Have what there is of a line closed before the next; tell whether it can be read."""
+        self._torn = self._is_due = True
         self._failed("the line was cut short (is the disk full?)", segment.path)
-        return False
+        lacks_its_newline_alone = missing == 1
+        if lacks_its_newline_alone and self._fsync:
+            self._sync(segment)
+        return lacks_its_newline_alone
 
     def _failed(self, what: str, where: str | Path) -> None:
         self._account.reason = what

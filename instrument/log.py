@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
     from duckdb import DuckDBPyRelation
 
+    from instrument._recovery import Recovered
     from instrument.compaction import Compaction
     from instrument.retention import Pruned
 
@@ -398,19 +399,32 @@ class UsageLog:
     ) -> list[Finding]:
         """Examine each directory: damage, losses, interrupted operations, clock, files and disk.
 
-        With `fix`, orphaned run locks that nothing needs any more are removed; nothing else is
-        ever changed. `advance` hears how many more bytes have been read.
+        With `fix`, orphaned run locks that nothing needs any more are removed, and the manifest
+        of an archive that was lost or damaged is made anew from the files beside it; nothing else
+        is ever changed. `advance` hears how many more bytes have been read.
         """
         found: list[Finding] = []
         for path in self.paths:
             if not path.is_dir():
                 found.append(not_there(path))
                 continue
-            log, most = UsageLog(path), settings().max_bytes
+            log = UsageLog(path)
             found += examined(
-                path, log._ask, log.check_format, max_bytes=most, fix=fix, advance=advance
+                path,
+                log._ask,
+                log.check_format,
+                max_bytes=settings().max_bytes,
+                fix=fix,
+                recover=log._recover,
+                advance=advance,
             )
         return found
+
+    def _recover(self) -> Recovered | None:
+        from instrument._recovery import recover  # it loads duckdb
+
+        (log_dir,) = self._paths
+        return recover(log_dir, Pricing(settings().prices))
 
     def check_format(self) -> None:
         """Raise `FormatError` for a log that a newer version has written to."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 from msgspec import Struct
@@ -16,7 +17,7 @@ from instrument._archived import files_of
 from instrument._costs import quoted
 from instrument._days import of_days
 from instrument._filing import connected, file
-from instrument.archive import Manifest, archive_dir, read_manifest, write_manifest
+from instrument.archive import FORMAT, Manifest, Part, archive_dir, read_manifest, write_manifest
 from instrument.compaction import changing, scratch_in
 
 __all__ = ["Pruned", "prune"]
@@ -49,7 +50,7 @@ def prune(log_dir: Path, before: datetime, *, keep_summary: bool) -> Pruned:
             after = replace(
                 manifest,
                 parts=tuple(each for each in manifest.parts if each not in old),
-                sessions=filing.sessions(manifest, before),
+                sessions=filing.sessions(manifest, before, old),
                 unsummed=tuple(each for each in manifest.unsummed if each in left),
                 days=manifest.days if keep_summary else filing.days(manifest, left),
             )
@@ -73,25 +74,30 @@ class _Filing:
         self._directory = directory
         self._name = name
 
-    def sessions(self, manifest: Manifest, before: datetime) -> tuple[str, ...]:
+    def sessions(
+        self, manifest: Manifest, before: datetime, old: Iterable[Part]
+    ) -> tuple[str, ...]:
         """Return the files of the sessions in which something happened later."""
         since = f"last_at >= timestamptz {quoted(before.isoformat())}"
         rows = f"from {self._files(manifest.sessions)} where {since}"
-        if not manifest.sessions or not self._database.execute(f"{rows} limit 1").fetchall():
+        if not manifest.sessions:
             return ()
-        return (self._file(f"{rows} order by session_id", "sessions"),)
+        # should the manifest be lost, it is made anew from what the files say
+        told = {"v": FORMAT, "gone": [each.path for each in old], "known": manifest.other}
+        return (self._file(f"{rows} order by session_id", "sessions", told),)
 
     def days(self, manifest: Manifest, left: set[str]) -> str | None:
         """Return the file of what the days came to that have operations left."""
         if manifest.days is None or not left:
             return None
         rows = f"from {self._files([manifest.days])} where day in {of_days(left)}"
-        return self._file(f"{rows} order by level, day", "days")
+        told = {"v": FORMAT, "summed": manifest.batches()}
+        return self._file(f"{rows} order by level, day", "days", told)
 
     def _files(self, names: Iterable[str]) -> str:
         return files_of(self._directory / each for each in names)
 
-    def _file(self, query: str, kind: str) -> str:
+    def _file(self, query: str, kind: str, facts: Mapping[str, Any]) -> str:
         target = f"{kind}/{self._name}.parquet"
-        file(self._database, query, self._scratch, self._directory / target)
+        file(self._database, query, self._scratch, self._directory / target, facts=facts)
         return target

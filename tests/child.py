@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -27,12 +28,17 @@ def same_second():
 """
 
 
-def start(program: str, log_dir: Path, *flags: str, **options: Any) -> subprocess.Popen[str]:
-    """Start `program`, given a log directory by the environment, and with `ask` tracked in it."""
+def start(
+    program: str, log_dir: Path, *flags: str, under: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
+    """Start `program`, given a log directory by the environment, and with `ask` tracked in it.
+
+    `under` is the command that starts it, if it is not to be started directly.
+    """
     changes = {"INSTRUMENT_DIR": str(log_dir)} | options.pop("env", {})
     environment = {key: value for key, value in (os.environ | changes).items() if value is not None}
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", PRELUDE + dedent(program)],
+        [*under, sys.executable, *flags, "-c", PRELUDE + dedent(program)],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -110,6 +110,29 @@ def test_a_torn_tail_is_closed_before_the_next_line(tmp_path: Path) -> None:
     assert segments(tmp_path) == {"2026-11-22 0001": b"1\ntorn\n2\n3\n"}
 
 
+@pytest.mark.parametrize(("missing", "kept"), [(1, True), (2, False)])
+def test_a_line_that_lacks_no_more_than_its_newline_is_kept(
+    missing: int, kept: bool, tmp_path: Path
+) -> None:
+    program = f"""
+        import resource
+        from instrument.journal import Journal
+        log_dir, line = Path(os.environ["INSTRUMENT_DIR"]), b'{{"a":1}}\\n'
+        journal = Journal(
+            log_dir, fsync=True, max_bytes=10**9, report=lambda *_: None, grown=lambda _: None
+        )
+        journal.append(line, 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(line) - {missing}, -1))
+        print(journal.append(line, 1), journal.holds(line * 2))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        journal.append(line, 2)
+        """
+    assert run(program, tmp_path) == (f"{kept} {kept}", "")
+    line = b'{"a":1}'
+    (segment,) = (tmp_path / "journal").iterdir()
+    assert segment.read_bytes().splitlines() == [line, line[: len(line) + 1 - missing], line]
+
+
 def test_a_line_that_another_is_still_writing_is_not_torn(tmp_path: Path) -> None:
     journal, written = opened(tmp_path), threading.Event()
     journal.append(b"1\n", 0)

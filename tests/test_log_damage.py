@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from child import run
 from hypothesis import example, given
 from hypothesis import strategies as st
+from log_questions import few_answers
 from log_writing import SEGMENT, encoded, operation, write
 
 from instrument import _scan
@@ -132,6 +134,52 @@ def test_a_line_of_absurd_length_is_skipped_without_being_kept_in_memory(
     log = UsageLog(tmp_path)
     assert [each.timestamp.second for each in log.operations(session="work")] == [1, 2]
     assert [each[:2] for each in log.skipped] == [(path, len(encoded(operation(1))))]
+
+
+def test_a_file_that_others_go_on_writing_to_ends_where_it_ended_when_it_was_opened(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, *[operation(n) for n in range(1000)])
+    lines = _scan.scan([_scan.Source(path, tmp_path, "host")], _scan.Skipped())
+    found = []
+    for line in lines:
+        found.append(line)
+        write(tmp_path, operation(5))
+    assert len(found) == 1000
+
+
+def test_hostile_lines_mean_the_same_in_the_archive_and_keep_nobody_out(tmp_path: Path) -> None:
+    known = SKIPPED | HEALED
+    # sums do not decode the keys that they need not, and so count a line that is too deep; SQL
+    # shows metadata of the journal as they stand there
+    hostile = [line for name, line in known.items() if name not in ("deep and ours", "NaN")]
+    for number, line in enumerate(hostile):
+        own = line.replace(b"%016x" % 5, b"%016x" % (100 + number))
+        write(tmp_path, own, b"\n", operation(number), name=f"2026-11-20-host-{number:04d}.jsonl")
+    log = UsageLog(tmp_path)
+    before = few_answers(log)
+    assert len(before["operations"]) == len(hostile) + len(HEALED) - 1
+    log.compact()
+    assert few_answers(log) == before
+    assert [*(tmp_path / "journal").iterdir()] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
+def test_however_many_long_lines_there_are_a_reader_holds_a_few_at_a_time(tmp_path: Path) -> None:
+    long = {"metadata": {"a": "x" * 10_000_000}}
+    for number in range(8):
+        write(tmp_path, operation(number, session_id=f"s{number}", **long))
+        write(tmp_path, b'{"metadata":"' + b"y" * 20_000_000 + b'"}\n')
+    program = """
+        def megabytes():
+            (line,) = (each for each in open("/proc/self/status") if each.startswith("VmHWM"))
+            return int(line.split()[1]) / 1024
+        log = UsageLog()
+        print(len(log.operations(limit=1)), log.stats("s7").operation_count, log.skipped_count)
+        print(megabytes() < 220)
+        print(log.compact().operations, megabytes() < 900)
+        """
+    assert run(program, tmp_path) == ("1 1 8\nTrue\n8 True", "")
 
 
 def test_records_across_the_edges_of_blocks_are_each_read_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_writing import START, begin, operation, write
@@ -125,3 +126,15 @@ def test_both_readers_understand_any_values_alike(keys: list[dict[str, Any]], to
             return repr(sorted(row.items(), key=lambda item: item[0]))
 
         assert sorted(map(key, through_sql(log))) == sorted(map(key, through_python(log)))
+
+
+def test_no_progress_of_ours_is_printed_into_a_program(tmp_path: Path) -> None:
+    program = """
+        import duckdb
+        from instrument._filing import connected
+        query = "select value from duckdb_settings() where name = 'enable_progress_bar'"
+        print(UsageLog().sql(query).fetchall(), connected(Path(".")).execute(query).fetchall())
+        print(duckdb.execute(query).fetchall())
+        """
+    # run like this, the database would
+    assert run(program, tmp_path) == ("[('false',)] [('false',)]\n[('true',)]", "")

@@ -29,7 +29,7 @@ STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 @click.command("doctor", short_help=COMMANDS["doctor"])
-@click.option("--fix", is_flag=True, help="Remove orphaned run locks that nothing needs.")
+@click.option("--fix", is_flag=True, help="Remove orphaned run locks, make a lost manifest anew.")
 @options.directories
 @options.utc
 @options.colour

@@ -24,7 +24,8 @@ from instrument import Operation, SessionStats, UsageLog
 Record = dict[str, Any]
 PRUNED_DAYS = 30
 SETTLED_WITHIN_SECONDS = 5.0
-_STARTS = (b'{"timestamp":', b'{"type":')
+_STARTS = ('{"timestamp":', '{"type":')
+_decoder = json.JSONDecoder()
 
 
 class Acknowledged(NamedTuple):
@@ -318,28 +319,30 @@ def _lines(data: bytes) -> Iterator[_Line]:
     for line in data.split(b"\n"):
         if not line:
             continue
+        text = line.decode(errors="replace")
+        records, end = _records_from(text, 0)
+        yield _Line(records, end < len(text))
+
+
+def _records_from(text: str, begin: int) -> tuple[list[Record], int]:
+    """Return the records that can be told in a line from there on, and where the first gap is.
+
+    Another process may have written right behind a line that was cut short, be it by no more than
+    its newline.
+    """
+    records, gap = [], len(text)
+    while begin < len(text):
         try:
-            yield _Line([json.loads(line)], False)
+            record, begin = _decoder.raw_decode(text, begin)
+            records.append(record)
         except ValueError:
-            yield _Line(_records_after_a_cut(line), True)
+            gap = min(gap, begin)
+            begin = min(_places(text, begin + 1), default=len(text))
+    return records, gap
 
 
-def _records_after_a_cut(line: bytes) -> list[Record]:
-    """Return what another process wrote right behind a line that was cut short."""
-    for start in sorted(_places(line, 1)):
-        try:
-            return [json.loads(line[start:])]
-        except ValueError:
-            continue
-    return []
-
-
-def _places(line: bytes, begin: int) -> Iterator[int]:
-    for mark in _STARTS:
-        place = line.find(mark, begin)
-        while place >= 0:
-            yield place
-            place = line.find(mark, place + 1)
+def _places(text: str, begin: int) -> list[int]:
+    return [place for mark in _STARTS if (place := text.find(mark, begin)) >= 0]
 
 
 def _records_in(directory: Path) -> list[Record]:

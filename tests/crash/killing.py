@@ -42,7 +42,8 @@ class Scenario(NamedTuple):
     """Which processes there are in a round, beside at times a reader.
 
     `has_archive` says that segments are compacted, `has_past` that there are more of past days
-    each round, and `prunes` that the oldest of them are pruned. `share` is how many runs it gets
+    each round, and `prunes` that the oldest of them are pruned; where the archive `loses` its
+    manifest, nobody reads before it is made anew. `share` is how many runs it gets
     for each one that a cheap scenario gets.
     """
 
@@ -50,6 +51,7 @@ class Scenario(NamedTuple):
     has_archive: bool = False
     has_past: bool = False
     prunes: bool = False
+    loses: bool = False
     share: float = 1.0
 
     @property
@@ -66,7 +68,8 @@ class Scenario(NamedTuple):
 
     def plans(self, rng: Random, place: Place) -> list[Plan]:
         plans = [draw(rng, place) for draw in self.draws]
-        return [*plans, _reader(rng, place)] if rng.random() < 0.15 else plans
+        is_read = rng.random() < 0.15 and not self.loses
+        return [*plans, _reader(rng, place)] if is_read else plans
 
 
 def run(zygote: Zygote, scenario: Scenario, seed: str, place: Path) -> Outcome:
@@ -82,6 +85,8 @@ def run(zygote: Zygote, scenario: Scenario, seed: str, place: Path) -> Outcome:
         known.write_down(where.known)
         for life in zygote.run(scenario.plans(rng, where)):
             violations += known.heard(life)
+        if scenario.loses:
+            UsageLog(where.log_dir).doctor(fix=True)
         violations += known.after_round()
         if violations:
             break
@@ -165,6 +170,18 @@ def _compactor(rng: Random, place: Place) -> Plan:
     return _killed(_plan(rng, place, "compact"), rng.uniform(0, 0.3))
 
 
+def _compactor_beside_losses(rng: Random, place: Place) -> Plan:
+    options: dict[str, Any] = {"beside_losses": True}
+    if rng.random() < 0.5:
+        options["dies_at"] = rng.choice(_moments(rng))
+    return _killed(_plan(rng, place, "compact", **options), rng.uniform(0, 0.6))
+
+
+def _mender(rng: Random, place: Place) -> Plan:
+    moments = rng.choice([*_moments(rng), ("os.truncate|os.remove", 1, rng.randrange(40))])
+    return _killed(_plan(rng, place, "lose_and_mend", dies_at=moments), rng.uniform(0.1, 0.9))
+
+
 def _pruner(rng: Random, place: Place) -> Plan:
     options: dict[str, Any] = {"older_than_days": PRUNED_DAYS}
     if rng.random() < 0.7:
@@ -212,5 +229,12 @@ if hasattr(UsageLog, "prune"):
         has_archive=True,
         has_past=True,
         prunes=True,
+        share=0.3,
+    )
+    SCENARIOS["recovery"] = Scenario(
+        [_one_thread, _compactor_beside_losses, _mender],
+        has_archive=True,
+        has_past=True,
+        loses=True,
         share=0.3,
     )

@@ -37,7 +37,7 @@ from instrument import (
     track,
     tracked,
 )
-from instrument.errors import InstrumentError
+from instrument.errors import InstrumentError, ManifestError
 from instrument.recorder import lost_count
 
 Act = Callable[["Process", random.Random], None]
@@ -104,7 +104,7 @@ def warm_up() -> None:
 
     import duckdb  # noqa: F401
 
-    from instrument import _select, _sql, _summary  # noqa: F401
+    from instrument import _recovery, _select, _sql, _summary  # noqa: F401
 
 
 def perform(plan: Plan, pipe: int) -> None:
@@ -387,7 +387,7 @@ def read_all(process: Process) -> None:
 def compact(process: Process) -> None:
     """Compact, over and over, today's segments too; another process may be at it."""
     while True:
-        with _unless_another_is_at_it():
+        with _unless_another_is_at_it(may_be_lost="beside_losses" in process.options):
             process.log.compact(all=process.random.random() < 0.8)
         time.sleep(0.002)
 
@@ -397,6 +397,19 @@ def prune(process: Process) -> None:
     while True:
         with _unless_another_is_at_it():
             process.log.prune(older_than=timedelta(days=process.options["older_than_days"]))
+        time.sleep(0.002)
+
+
+def lose_and_mend(process: Process) -> None:
+    """Lose or damage the archive's manifest and have it made anew, over and over."""
+    path = Path(process.plan.log_dir, "archive", "manifest.json")
+    while True:
+        with suppress(FileNotFoundError):
+            if process.random.random() < 0.5:
+                path.unlink()
+            else:
+                os.truncate(path, process.random.randrange(path.stat().st_size))
+        process.log.doctor(fix=True)
         time.sleep(0.002)
 
 
@@ -420,15 +433,17 @@ PROGRAMS: dict[str, Callable[[Process], None]] = {
     "read_all": read_all,
     "compact": compact,
     "prune": prune,
+    "lose_and_mend": lose_and_mend,
 }
 
 
 @contextmanager
-def _unless_another_is_at_it() -> Iterator[None]:
+def _unless_another_is_at_it(*, may_be_lost: bool = False) -> Iterator[None]:
     try:
         yield
     except InstrumentError as error:
-        if "another process" not in str(error):
+        is_lost = may_be_lost and isinstance(error, ManifestError)
+        if "another process" not in str(error) and not is_lost:
             raise
 
 
