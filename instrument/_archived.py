@@ -21,7 +21,7 @@ from instrument.archive import archive_dir
 from instrument.errors import ArchiveError
 from instrument.operation import Operation
 
-__all__ = ["Archive", "escaped", "files_of", "table_of"]
+__all__ = ["Archive", "escaped", "files_of", "opened", "table_of"]
 
 FETCHED_AT_ONCE = 10_000
 LINE_BYTES = 500
@@ -251,6 +251,16 @@ def escaped(path: Path) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in str(path.absolute()))
 
 
+def opened() -> DuckDBPyConnection:
+    """Open a database in memory whose cursors all have times in UTC, and which prints nothing."""
+    connection = duckdb.connect()
+    # without `global` a cursor has the machine's zone again
+    connection.execute("set global timezone = 'UTC'")
+    # which goes to the program's own output where that has no file, as in a notebook
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
 def _asks_only_when(wanted: Wanted) -> bool:
     return wanted == Wanted(since=wanted.since, until=wanted.until)
 
@@ -270,8 +280,7 @@ def _cursor() -> DuckDBPyConnection:
     global _shared, _pid
     if _shared is None or _pid != os.getpid():
         # a forked child has none of the threads that its parent's database works with
-        _shared, _pid = duckdb.connect(), os.getpid()
-        _shared.execute("set timezone = 'UTC'")
+        _shared, _pid = opened(), os.getpid()
         _shared.execute("set parquet_metadata_cache = true")
     return _shared.cursor()
 

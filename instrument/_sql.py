@@ -13,7 +13,7 @@ import duckdb
 import msgspec
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-from instrument._archived import table_of
+from instrument._archived import opened, table_of
 from instrument._begun import Begun
 from instrument._costs import make_rates, priced, quoted
 from instrument._gather import Reading
@@ -38,8 +38,7 @@ def database(
     are needed, and only for sums: files are read once if possible, the parts of tokens may be 0
     where they are unknown, and metadata missing where no price depends on it.
     """
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
+    connection = opened()
     with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
         connection.execute(f"set temp_directory = {quoted(scratch)}")
         try:

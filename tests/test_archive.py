@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from log_questions import answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
 
+from instrument._archived import opened
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
 
@@ -47,6 +48,28 @@ def test_closed_days_become_parquet_and_every_answer_stays(tmp_path: Path) -> No
     assert answers(log) == before
     assert log.compact() == type(done)()
     assert answers(log) == before
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_archived_times_are_the_same_in_every_zone_of_a_machine(tmp_path: Path, zone: str) -> None:
+    write(tmp_path, entered("work"), operation(1), operation(2))
+    log = UsageLog(tmp_path)
+    log.compact()
+    expected = [each.timestamp.isoformat() for each in log.operations()]
+    found = run(TIMES.format(str(tmp_path)), tmp_path, env={"TZ": zone})
+    assert found == (str(expected), "")
+
+
+TIMES = """
+    from instrument.log import UsageLog
+    log = UsageLog({!r})
+    print([each.timestamp.isoformat() for each in log.operations()])
+"""
+
+
+def test_no_database_prints_how_far_it_is() -> None:
+    asked = "select value from duckdb_settings() where name = 'enable_progress_bar'"
+    assert opened().cursor().execute(asked).fetchall() == [("false",)]
 
 
 def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
