@@ -21,6 +21,8 @@ from log_questions import answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
 
 from instrument._archived import opened
+from instrument._batch import MOST_SESSION_FILES
+from instrument.archive import read_manifest
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
 
@@ -379,6 +381,17 @@ def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -
     write(tmp_path, operation(5), name=segment(DAYS[0]))
     log.compact()
     assert (orphan.exists(), first.exists()) == (False, True)
+
+
+def test_files_of_sessions_that_were_put_together_are_gone_at_once(tmp_path: Path) -> None:
+    log = UsageLog(tmp_path)
+    for number in range(1, MOST_SESSION_FILES + 2):
+        write(tmp_path, operation(number), name=segment(number=number))
+        log.compact()
+    directory = tmp_path / "archive"
+    found = [each.relative_to(directory).as_posix() for each in directory.glob("sessions/*")]
+    assert (found, len(found)) == ([*read_manifest(tmp_path).sessions], 1)
+    assert log.stats("work").operation_count == MOST_SESSION_FILES + 1
 
 
 def test_a_file_that_somebody_deleted_is_missed_alone(tmp_path: Path) -> None:
