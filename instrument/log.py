@@ -43,7 +43,7 @@ from instrument.errors import (
     reject_type,
 )
 from instrument.operation import Health, Operation, SessionStats, SummaryRow
-from instrument.pricing import Pricing
+from instrument.pricing import Pricing, usual
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -96,7 +96,7 @@ class UsageLog:
     @property
     def pricing(self) -> Pricing:
         """The prices with which the log is read."""
-        return self._pricing or Pricing(settings().prices)
+        return self._pricing or usual(settings().prices)
 
     def repriced(
         self, *, as_of: datetime | timedelta | None = None, model: str | None = None
@@ -291,19 +291,19 @@ class UsageLog:
         Takes the filters of `operations`. Raises `MissingDependencyError` without pyarrow.
         """
         _needs("pyarrow", "to_arrow()")
-        return self._selected(wanted(session, **filters)).to_arrow_table()
+        return self._selected(wanted(session, **filters), lambda rows: rows.to_arrow_table())
 
     def to_pandas(self, session: str | None = None, **filters: Unpack[Filters]) -> pandas.DataFrame:
         """Return the same as a pandas data frame. Raises `MissingDependencyError` without it."""
         _needs("pandas", "to_pandas()")
-        frame: pandas.DataFrame = self._selected(wanted(session, **filters)).df()
+        frame: pandas.DataFrame = self._selected(wanted(session, **filters), lambda rows: rows.df())
         return frame
 
     def to_polars(self, session: str | None = None, **filters: Unpack[Filters]) -> polars.DataFrame:
         """Return the same as a polars data frame. Raises `MissingDependencyError` without it."""
         _needs("polars", "to_polars()")
         _needs("pyarrow", "to_polars()")
-        frame: polars.DataFrame = self._selected(wanted(session, **filters)).pl()
+        frame: polars.DataFrame = self._selected(wanted(session, **filters), lambda rows: rows.pl())
         return frame
 
     def write_parquet(
@@ -341,7 +341,7 @@ class UsageLog:
         """
         from instrument.compaction import Compaction, compact  # it loads duckdb
 
-        total, pricing = Compaction(), Pricing(settings().prices)
+        total, pricing = Compaction(), usual(settings().prices)
         for path in self.paths:
             total += compact(path, pricing, all_segments=all, advance=advance)
         return total
@@ -443,10 +443,10 @@ class UsageLog:
 
         return self._ask(lambda reading: summed(reading, groupings, asked, zone))
 
-    def _selected(self, asked: Wanted) -> DuckDBPyRelation:
+    def _selected(self, asked: Wanted, form: Callable[[DuckDBPyRelation], _Answer]) -> _Answer:
         from instrument._select import selected  # it loads duckdb
 
-        return self._ask(lambda reading: selected(reading, asked))
+        return self._ask(lambda reading: selected(reading, asked, form))
 
     def _read_for_iterating(self, is_last: bool) -> Reading:
         reading = Reading(self.paths, self.pricing, may_vanish=is_last)

@@ -26,8 +26,8 @@ LAYERS = {
     " context _processes _threads _collector _opentelemetry usage _counts pricing journal run_lock"
     " ambient _ledger _spending",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _snapshot _wanted _follow _begun _skew _stats _grouped _costs"
-    " _days _archived _gather _iterate _looks _sql _select _summary _survey _filing"
+    "reading": "archive _lines _scan _zones _snapshot _wanted _follow _begun _skew _stats _grouped"
+    " _costs _days _archived _gather _iterate _looks _sql _select _summary _survey _filing"
     " _facts _batch _summing compaction retention _recovery _health _premises _doctor log",
     "capture": "_gates _asking wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",

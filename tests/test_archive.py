@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from log_questions import answers, few_answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
 
+from instrument._archived import opened
+from instrument._batch import MOST_SESSION_FILES
+from instrument.archive import read_manifest
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
 
@@ -47,6 +50,28 @@ def test_closed_days_become_parquet_and_every_answer_stays(tmp_path: Path) -> No
     assert answers(log, thorough=True) == before
     assert log.compact() == type(done)()
     assert answers(log, thorough=True) == before
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_archived_times_are_the_same_in_every_zone_of_a_machine(tmp_path: Path, zone: str) -> None:
+    write(tmp_path, entered("work"), operation(1), operation(2))
+    log = UsageLog(tmp_path)
+    log.compact()
+    expected = [each.timestamp.isoformat() for each in log.operations()]
+    found = run(TIMES.format(str(tmp_path)), tmp_path, env={"TZ": zone})
+    assert found == (str(expected), "")
+
+
+TIMES = """
+    from instrument.log import UsageLog
+    log = UsageLog({!r})
+    print([each.timestamp.isoformat() for each in log.operations()])
+"""
+
+
+def test_no_database_prints_how_far_it_is() -> None:
+    asked = "select value from duckdb_settings() where name = 'enable_progress_bar'"
+    assert opened().cursor().execute(asked).fetchall() == [("false",)]
 
 
 def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
@@ -356,6 +381,17 @@ def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -
     write(tmp_path, operation(5), name=segment(DAYS[0]))
     log.compact()
     assert (orphan.exists(), first.exists()) == (False, True)
+
+
+def test_files_of_sessions_that_were_put_together_are_gone_at_once(tmp_path: Path) -> None:
+    log = UsageLog(tmp_path)
+    for number in range(1, MOST_SESSION_FILES + 2):
+        write(tmp_path, operation(number), name=segment(number=number))
+        log.compact()
+    directory = tmp_path / "archive"
+    found = [each.relative_to(directory).as_posix() for each in directory.glob("sessions/*")]
+    assert (found, len(found)) == ([*read_manifest(tmp_path).sessions], 1)
+    assert log.stats("work").operation_count == MOST_SESSION_FILES + 1
 
 
 def test_a_file_that_somebody_deleted_is_missed_alone(tmp_path: Path) -> None:
