@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrument.usage import http, plain
+from instrument.usage import http, plain, shapes
 from instrument.usage.beside import details_beside
 from instrument.usage.compatible import behind, cost_of, marked, with_reasoning
 from instrument.usage.decoding import count_of
@@ -326,9 +326,10 @@ CLASSES: dict[str, Reader] = {
 }
 
 PLAIN: dict[str, Reader] = {
-    "chat.completion": plain.read_chat,
-    "list": plain.read_embeddings,
-    "response": plain.read_response,
+    "chat.completion": shapes.read_chat,
+    "created": shapes.read_images,
+    "list": shapes.read_embeddings,
+    "response": shapes.read_response,
 }
 
 _STREAM = StreamClass("_iterator", is_async=False)
