@@ -325,6 +325,9 @@ CLASSES: dict[str, Reader] = {
     "TranscriptionVerbose": read_object,
 }
 
+WHOLE = frozenset({"ChatCompletion"})
+"""The class of what comes out of a program's generator and is no chunk, but a whole response."""
+
 PLAIN: dict[str, Reader] = {
     "chat.completion": shapes.read_chat,
     "created": shapes.read_images,
