@@ -66,10 +66,17 @@ _ANTHROPIC = (
     ),
     *_methods("anthropic.resources.beta.messages.messages", "beta.messages", *_MESSAGES),
 )
-_GOOGLE = _methods(
-    "google.genai.models",
-    "models",
-    *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
+_GOOGLE = (
+    *_methods(
+        "google.genai.models",
+        "models",
+        *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
+    ),
+    *_methods(
+        "google.genai._gaos.google_genai",
+        "interactions",
+        *_both("GeminiNextGenInteractions.create"),
+    ),
 )
 _COMPLETE = ("complete", "complete_async", "stream", "stream_async")
 _CONVERSE = tuple(

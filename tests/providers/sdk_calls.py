@@ -20,6 +20,7 @@ import openai
 import test_bedrock as of_aws
 import test_cohere as of_coheres
 import test_dashscope as of_alibaba
+import test_interactions as of_googles
 import test_mistral as of_mistrals
 import test_ollama as of_ollamas
 from botocore.config import Config
@@ -218,6 +219,8 @@ MESSAGE_EVENTS = partial(replaying, "anthropic_message.sse")
 CONTENT = partial(replaying, "google_generate.json")
 CONTENT_CHUNKS = partial(replaying, "google_generate.sse")
 CONTENT_VECTORS = partial(replaying, "google_embed.json")
+INTERACTION = partial(serving, as_json(of_googles.INTERACTION))
+INTERACTION_EVENTS = partial(serving, as_sse(of_googles.EVENTS))
 MISTRALS = partial(serving, as_json(of_mistrals.CHAT))
 MISTRALS_CHUNKS = partial(serving, of_mistrals.STREAM)
 MISTRALS_VECTORS = partial(serving, as_json(of_mistrals.EMBEDDINGS))
@@ -417,6 +420,22 @@ GOOGLE = [
         lambda url: of_google(url).models.embed_content(**GEMINI),
         lambda url: of_google(url).aio.models.embed_content(**GEMINI),
         has_id=False,
+    ),
+    *both(
+        "google-genai interaction",
+        INTERACTION,
+        1200,
+        lambda url: of_google(url).interactions.create(**of_googles.ASK),
+        lambda url: of_google(url).aio.interactions.create(**of_googles.ASK),
+    ),
+    *both(
+        "google-genai interaction stream",
+        INTERACTION_EVENTS,
+        1200,
+        lambda url: of_google(url).interactions.create(**of_googles.ASK, stream=True),
+        lambda url: of_google(url).aio.interactions.create(**of_googles.ASK, stream=True),
+        drained,
+        drained_async,
     ),
 ]
 MISTRAL = [
