@@ -135,6 +135,7 @@ def _details(inner: Fields, usage: Fields) -> dict[str, Any] | None:
 
 
 CLASSES: dict[str, Reader] = {
+    "CreateDecisionResponse": read_object,
     "Interaction": read_object,
     "InteractionCompletedEvent": read_object,
     "InteractionSseEventInteraction": read_object,

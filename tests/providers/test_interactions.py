@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from google import genai
 from wire import as_json, as_sse, serving
 
 from instrument import install, uninstall
+from instrument.clients.targets import SDKS
 from instrument.testing import CapturedOperations
 from instrument.usage import Reading, reader_for
 
@@ -128,3 +131,9 @@ def test_to_look_up_a_finished_interaction_is_no_new_work(
         again = google.interactions.get(made.id)
     assert again.usage.total_tokens == made.usage.total_tokens
     assert [each.operation for each in capture_operations] == ["interactions.create"]
+
+
+@pytest.mark.parametrize("name", ["google-genai", "openai"])
+def test_every_method_that_is_tracked_is_there(name: str) -> None:
+    for target in SDKS[name].targets:
+        assert callable(attrgetter(target.path)(import_module(target.module)))
