@@ -309,6 +309,7 @@ _FIGURES = {
     "cancelled_count": _counted("outcome = 'cancelled'"),
     "partial_count": _counted("outcome = 'partial'"),
     "interrupted_count": _counted("outcome = 'interrupted'"),
+    "retry_count": _counted("attempt > 1"),
     "input_tokens": _charged("input_tokens"),
     "output_tokens": _charged("output_tokens"),
     "cache_read_tokens": _charged("cache_read_tokens"),
@@ -343,6 +344,8 @@ _ADDED = {
         f"{outcome}_count": _added("operations", f"outcome = '{outcome}'")
         for outcome in ("error", "cancelled", "partial", "interrupted")
     },
+    # days that were summed up before they were counted have none, and then it is unknown
+    "retry_count": "case when count(retries) = count(*) then cast(sum(retries) as bigint) end",
     "input_tokens": _added("input_tokens"),
     "output_tokens": _added("output_tokens"),
     "cache_read_tokens": _added("cache_read_tokens"),
@@ -368,4 +371,5 @@ _NEEDED = (
     *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
     *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
     *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata", "kind"),
+    "attempt",
 )

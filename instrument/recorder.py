@@ -35,7 +35,7 @@ from instrument._config import Settings
 from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
-from instrument.carrier import BUDGETS, from_environment
+from instrument.carrier import BUDGETS, from_environment, outer_trace
 from instrument.context import Gate, Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
@@ -238,7 +238,8 @@ class Recorder:
 
     def _ambient_as_scope(self, session: SessionIdentity) -> Scope:
         if self._ambient_scope.session is not session:
-            self._ambient_scope = Scope(session)
+            parent_id, session.trace_id = outer_trace(os.environ)
+            self._ambient_scope = Scope(session, parent_id=parent_id)
         return self._ambient_scope
 
     def _report(self, what: str, where: str) -> None:

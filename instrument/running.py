@@ -207,12 +207,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following.latest = chunk
         if following.first_chunk_ns is None:
             following.first_chunk_ns = perf_counter_ns()
-        self._merge(following, chunk)
+        try:
+            following.merge.add(chunk)
+        except Exception as error:  # a chunk that cannot be looked at must not cost the record
+            self.recorder.not_read(error, kind_name(type(chunk)))
 
     def opened(self, opening: Any) -> None:
         """Take into account what a followed result says before its first chunk."""
         if self.following is not None:
-            self._merge(self.following, opening)
+            try:
+                self.following.merge.add(opening)
+            except Exception as error:  # as in `yielded`
+                self.recorder.not_read(error, kind_name(type(opening)))
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
@@ -222,8 +228,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
             return
         try:
             for returned in value:
-                following.merge.add(returned)
-                following.latest = following.latest if returned is None else returned
+                if returned is not None:
+                    following.merge.add(returned)
+                    following.latest = returned
             reading = self._merged(following)
             if self.site.asks and not following.is_tap:
                 reading = self._asked(value[0] if value else reading or Reading(), reading)
@@ -297,12 +304,6 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if self.announced:
             self.announced = False
             self.recorder.write(VoidLine(self.id), perf_counter_ns())
-
-    def _merge(self, following: Following, chunk: Any) -> None:
-        try:
-            following.merge.add(chunk)
-        except Exception as error:  # a chunk that cannot be looked at must not cost the record
-            self.recorder.not_read(error, kind_name(type(chunk)))
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:

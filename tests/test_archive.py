@@ -483,7 +483,7 @@ def test_prune_removes_old_days_and_their_sessions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zone", [UTC, ZoneInfo("Asia/Kolkata")], ids=str)
 def test_what_pruned_days_came_to_can_be_kept(tmp_path: Path, zone: tzinfo) -> None:
     keys = {"model": "gpt-5", "input_tokens": 1000, "output_tokens": 10, "tokens": 1010}
-    write(tmp_path, operation(1, **keys), operation(2, success=False, error_type="E"))
+    write(tmp_path, operation(1, **keys), operation(2, success=False, error_type="E", attempt=2))
     write(tmp_path, operation(90_000, **keys), name=segment(DAYS[2]))
     log = UsageLog(tmp_path)
     questions = [("day",), ("service", "model"), ("month",), ()]
@@ -498,6 +498,22 @@ def test_what_pruned_days_came_to_can_be_kept(tmp_path: Path, zone: tzinfo) -> N
     write(tmp_path, operation(90_001), name=segment(DAYS[2]))
     log.compact()
     assert [row.operation_count for row in log.summary(by="day")] == [2, 2]
+
+
+def test_days_that_were_summed_up_before_retries_were_counted_leave_them_unknown(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, operation(1, attempt=2))
+    log = UsageLog(tmp_path)
+    log.prune(datetime(2026, 11, 21, tzinfo=UTC), keep_summary=True)
+    write(tmp_path, operation(90_000, attempt=2), name=segment(DAYS[2]))
+    assert [row.retry_count for row in log.summary(by="day")] == [1, 1]
+    (days,) = (tmp_path / "archive/days").glob("*.parquet")
+    before = days.rename(days.with_suffix(".before"))
+    rows = f"select * exclude retries from read_parquet('{before}')"
+    duckdb.sql(f"copy ({rows}) to '{days}' (format parquet)")
+    assert [row.retry_count for row in log.summary(by="day")] == [None, 1]
+    assert [row.retry_count for row in log.summary(by=())] == [None]
 
 
 def percentiles(row: dict[str, Any]) -> dict[str, Any]:
