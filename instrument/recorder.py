@@ -30,7 +30,7 @@ from instrument._clean import (
     shortened,
     whole_text,
 )
-from instrument._clock import new_id, reseed
+from instrument._clock import Clock, Ids, new_id, reseed
 from instrument._config import Settings
 from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
@@ -94,6 +94,8 @@ class Recorder:
         self.enabled: bool = settings.enabled and IS_SUPPORTED
         self.closed: bool = False
         self.pid: int = os.getpid()
+        self.clock: Clock = settings.clock
+        self.ids: Ids = settings.ids
         self._account = account_of(settings.log_dir)
         self._journal = Journal(
             settings.log_dir,
@@ -102,9 +104,13 @@ class Recorder:
             report=self._report,
             grown=self._grown,
             account=self._account,
+            clock=lambda: settings.clock.time_ns() / 1e9,
+            monotonic_ns=settings.clock.perf_counter_ns,
         )
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
-        self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
+        self._ambient = AmbientSession(
+            settings.log_dir, settings.session_timeout_seconds, settings.clock, settings.ids
+        )
         self._ambient_scope = Scope(SessionIdentity(""))
         self.gate: Gate | None = _named_gate(settings)
         self._inherited = _inherited(self)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns, time_ns
 from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
 from instrument import context
 from instrument._clean import copied, shown, shown_error
-from instrument._clock import format_timestamp, new_id
+from instrument._clock import format_timestamp
 from instrument._counts import plus, tokens_of
 from instrument._finished import (
     NOTHING,
@@ -148,7 +147,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def returned(self, result: Any, read: Reader | None) -> None:
         """End with what the call returned, as `read` understands it."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.clock.perf_counter_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -168,7 +167,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             raise
 
     def _raised(self, error: BaseException) -> None:
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.clock.perf_counter_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -206,7 +205,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following.chunks += 1
         following.latest = chunk
         if following.first_chunk_ns is None:
-            following.first_chunk_ns = perf_counter_ns()
+            following.first_chunk_ns = self.recorder.clock.perf_counter_ns()
         self._merge(following, chunk)
 
     def opened(self, opening: Any) -> None:
@@ -216,7 +215,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.clock.perf_counter_ns()
         following = self.following
         if self.done or self.recorder.closed or following is None:
             return
@@ -246,8 +245,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
             pid=self.recorder.pid,
             run=self.recorder.hold_run_lock(),
         )
-        self.recorder.write(line, perf_counter_ns())
-        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+        self.recorder.write(line, self.recorder.clock.perf_counter_ns())
+        self._restart()
 
     def withdraw(self) -> None:
         """Take the begin line back: what the call returned has not started yet."""
@@ -281,7 +280,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         """
         try:
             _move(self, outer)
-            self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+            self._restart()
         except Exception as error:
             swallow(error)
         if self.session.gate is not None or self.recorder.gate is not None:
@@ -296,7 +295,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def _void(self) -> None:
         if self.announced:
             self.announced = False
-            self.recorder.write(VoidLine(self.id), perf_counter_ns())
+            self.recorder.write(VoidLine(self.id), self.recorder.clock.perf_counter_ns())
+
+    def _restart(self) -> None:
+        clock = self.recorder.clock
+        self.started_ns, self.begun_ns = clock.time_ns(), clock.perf_counter_ns()
 
     def _merge(self, following: Following, chunk: Any) -> None:
         try:
@@ -432,7 +435,8 @@ def begin(
         kind = type(outer)
         if kind is Muted:
             return None
-        around: Any = active.outermost(perf_counter_ns()) if outer is None else outer
+        clock = active.clock
+        around: Any = active.outermost(clock.perf_counter_ns()) if outer is None else outer
         parent = around if kind is RunningOperation else around.parent
         session = around.session
         operation = RunningOperation(
@@ -444,9 +448,9 @@ def begin(
             site,
             session.trace_id,
             active,
-            new_id(),
-            time_ns(),
-            perf_counter_ns(),
+            active.ids.new_id(),
+            clock.time_ns(),
+            clock.perf_counter_ns(),
             {},
             noted if site.metadata is None else copied(site.metadata),
             site.model if model is None else model,
@@ -487,7 +491,8 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
     operation.left, operation.outer = False, outer
     if isinstance(outer, Muted):
         return
-    around = operation.recorder.outermost(perf_counter_ns()) if outer is None else outer
+    active = operation.recorder
+    around = active.outermost(active.clock.perf_counter_ns()) if outer is None else outer
     parent = around if isinstance(around, RunningOperation) else around.parent
     operation.session = around.session
     operation.parent_id = around.parent_id if parent is None else parent.id

@@ -16,11 +16,11 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import suppress
 from contextvars import Token
 from functools import partial, wraps
-from time import perf_counter_ns
 from types import GeneratorType, coroutine
 from typing import Any, Protocol
 
 from instrument import context
+from instrument._clock import Clock
 from instrument._finished import Following
 from instrument._kinds import (
     isasyncgenfunction,
@@ -240,10 +240,11 @@ class SessionSteps(EntersEachStep):
 class OperationSteps(EntersEachStep):
     """The same for an operation: measures the steps and looks at what is yielded."""
 
-    __slots__ = ("_following", "_operation", "_resumed_ns")
+    __slots__ = ("_clock", "_following", "_operation", "_resumed_ns")
 
     def __init__(self, operation: RunningOperation) -> None:
         super().__init__(operation)
+        self._clock: Clock = operation.recorder.clock
         self._operation = operation
         self._following = operation.following = Following(new_merge(), [True])
         self._resumed_ns = 0
@@ -251,10 +252,10 @@ class OperationSteps(EntersEachStep):
 
     def enter(self) -> None:
         super().enter()
-        self._resumed_ns = perf_counter_ns()
+        self._resumed_ns = self._clock.perf_counter_ns()
 
     def leave(self) -> None:
-        self._following.active_ns += perf_counter_ns() - self._resumed_ns
+        self._following.active_ns += self._clock.perf_counter_ns() - self._resumed_ns
         super().leave()
 
     def yielded(self, chunk: Any) -> None:
