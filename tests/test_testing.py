@@ -399,3 +399,17 @@ def test_what_ticks_add_up_to_is_what_passed(microseconds: list[int]) -> None:
     passed = clock.now() - datetime(2026, 1, 1, tzinfo=UTC)
     assert passed == timedelta(microseconds=sum(microseconds))
     assert clock.time_ns() == clock.perf_counter_ns()
+
+
+UNITTEST = [sys.executable, "-m", "unittest", "-q", "test_with_unittest"]
+OFFLINE = Path(__file__).with_name("offline")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"), [(1500, b"OK"), (1499, b"1500 not less than or equal to")]
+)
+def test_a_unittest_module_holds_a_budget_offline(tokens: int, said: bytes) -> None:
+    environment = {**os.environ, "GEOGRAPHY_TOKENS": str(tokens)}
+    done = subprocess.run(UNITTEST, cwd=OFFLINE, env=environment, capture_output=True)
+    assert said in done.stderr
+    assert done.returncode == (tokens < 1500)
