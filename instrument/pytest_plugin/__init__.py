@@ -1,10 +1,10 @@
 """The pytest plugin: what tests call, use and cost, and budgets for them.
 
 Loaded by pytest in every run, so it is inert, and loads nothing, until it is asked for: by
-`--instrument`, by `instrument = true` in pytest's configuration, by `--instrument-json`, or by a
-test with the fixture `usage` or the marker `budget`. Then the run is one session, under
-pytest-xdist too; with `--instrument` each test is an operation of the service `pytest`, with its
-phases setup, call and teardown in it, and every tracked call in one of those.
+`--instrument`, by `instrument = true` in pytest's configuration, by `--instrument-json`, by the
+options of baselines, or by a test with the fixture `usage` or the marker `budget`. Then the run is
+one session, under pytest-xdist too; with `--instrument` each test is an operation of the service
+`pytest`, with its phases setup, call and teardown in it, and every tracked call in one of those.
 
 `--instrument-json FILE` writes an object with `format` (1), `session_id`, `log_dir`, `totals` and
 `tests`, a list in the order in which tests ended. Each test has `node_id`, `outcome` (`passed`,
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from instrument.pytest_plugin import baseline_options
 from instrument.pytest_plugin.limits import MARKER, limits_of, mistakes_in
 
 if TYPE_CHECKING:
@@ -66,12 +67,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="write what each test came to as JSON; switches --instrument on",
     )
+    baseline_options.add_options(group)
     parser.addini("instrument", "record each run, as --instrument does", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start recording if the run is asked to."""
     config.addinivalue_line("markers", MARKER)
+    if baseline_options.is_asked(config) and not hasattr(config, "workerinput"):
+        baseline_options.set_up(config)
     if is_on(config) and not config.getoption("collectonly", False):
         _register(config)
 
@@ -104,7 +108,7 @@ def is_on(config: pytest.Config) -> bool:
     if hasattr(config, "workerinput"):
         return "instrument" in config.workerinput
     asked = (config.getoption(name) for name in ("instrument", "instrument_json"))
-    return any(asked) or bool(config.getini("instrument"))
+    return any(asked) or baseline_options.is_asked(config) or bool(config.getini("instrument"))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from instrument import _config, context
+from instrument._clock import new_session_id
 from instrument._config import as_path
-from instrument.ambient import new_session_id
 from instrument.errors import ConfigurationError, InstrumentWarning
 from instrument.log import UsageLog
 from instrument.pytest_plugin.attempt import Attempt
