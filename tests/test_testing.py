@@ -401,6 +401,29 @@ def test_what_ticks_add_up_to_is_what_passed(microseconds: list[int]) -> None:
     assert clock.time_ns() == clock.perf_counter_ns()
 
 
+SHOWN = """\
+nightly  session_0_00000001
+2026-01-01 00:00:00 UTC
+2 operations, tokens not reported, 100.0 % success, 1.5 s
+
+operation     outcome    time  0                                          1.50 s
+app report    ok       1.50 s  █████████████████████████████████████████████████
+  openai ask  ok       1.50 s  █████████████████████████████████████████████████
+"""
+
+
+def test_what_the_command_prints_can_be_a_golden_text() -> None:
+    clock = FakeClock()
+    ask = tracked(service="openai", operation="ask")(clock.tick)
+    with capture(clock=clock, ids=CountingIds()):
+        with session("nightly"), track("report", service="app"):
+            ask(1.5)
+        command = [sys.executable, "-m", "instrument", "show", "session_0_00000001", "--utc"]
+        environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert done.stdout == SHOWN
+
+
 UNITTEST = [sys.executable, "-m", "unittest", "-q", "test_with_unittest"]
 OFFLINE = Path(__file__).with_name("offline")
 

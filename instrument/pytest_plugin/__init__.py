@@ -15,6 +15,14 @@ pytest-xdist). `tokens` and `usd` are null where they are not known. `totals` ha
 `operations`, `error_count`, `tokens`, `usd`, `unpriced_models`, `seconds` and `wall_seconds`. Keys
 may be added.
 
+`--instrument-save NAME` saves the same as a baseline, `<rootdir>/.instrument/baselines/NAME.json`,
+which is to be committed; `--instrument-compare NAME` shows what became of it, and
+`--instrument-fail tokens:+10%,usd:+5%,p95:+30%` fails the run (exit code 1) where a test or all
+together went further. Counts and money (`tokens`, `input_tokens`, `output_tokens`, `usd`,
+`operations`, `errors`) are compared exactly, times (`seconds`, `p50`, `p95`, `p99`) only where
+their repeats can be told apart (see `comparing`): save three runs under one name, and compare a
+run with `--count 3` of pytest-repeat.
+
 Reports have the `user_properties` `instrument_operations`, `instrument_seconds`,
 `instrument_tokens` and `instrument_cost_usd`, for JUnit XML, where a test made tracked calls and
 they are known.

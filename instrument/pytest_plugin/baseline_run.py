@@ -102,6 +102,9 @@ class BaselineRun:
     def _save_as(self, run: Baseline) -> None:
         if self._save is None:
             return
+        if not run:
+            self._lines.append(f'baseline "{self._save}" is not saved: no test ran')
+            return
         if self._comparison is not None and self._comparison.exceeded:
             self._lines += wrapped(f'baseline "{self._save}" is not saved: a limit was exceeded')
             return

@@ -188,6 +188,13 @@ def test_nothing_is_saved_of_a_run_that_exceeds_a_limit_or_breaks_off(run: Runs)
     assert run.saved() == before
 
 
+def test_a_run_without_tests_leaves_the_baseline_as_it_is(run: Runs) -> None:
+    run("--instrument-save", "main")
+    (run.path / "test_it.py").rename(run.path / "kept.py")
+    assert run("--instrument-save", "main").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert len(run.saved()) == 5
+
+
 def test_markdown_is_written(run: Runs) -> None:
     run("--instrument-save", "main")
     run("--instrument-compare", "main", "--instrument-markdown", "out/report.md")
