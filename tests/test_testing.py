@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from responses import chat, only
 
@@ -391,6 +391,7 @@ def test_a_start_without_a_zone_is_refused(start: Any) -> None:
         FakeClock(start)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), max_size=20))
 def test_what_ticks_add_up_to_is_what_passed(microseconds: list[int]) -> None:
     clock = FakeClock()

@@ -8,10 +8,11 @@ from decimal import Decimal
 
 from instrument.pytest_plugin.comparing import Change, Comparison
 
-__all__ = ["exceeded_lines", "markdown", "terminal_lines"]
+__all__ = ["columns", "cut", "exceeded_lines", "markdown", "terminal_lines", "wrapped"]
 
 WIDTH = 80
 MOST_NAMES = 10
+MOST_CHANGES = 100
 MOST_ROWS = 200  # a comment on GitHub holds 65,536 characters
 
 _TITLES = ("", "before", "now", "change")
@@ -75,10 +76,12 @@ def percent(change: Change) -> str:
     """Return by how much it changed, as `+10.0 %`."""
     if change.before is None or change.now is None:
         return "unknown" if change.before is not change.now else "-"
+    if change.before == change.now:
+        return "0 %"
     found = change.percent
     if found is None:
-        return "from 0" if change.now else "0 %"
-    return f"{found:+,.1f} %" if round(found, 1) else "0 %" if change.verdict == "same" else "~0 %"
+        return "from 0"
+    return f"{found:+,.1f} %" if round(found, 1) else "~0 %"
 
 
 def cut(text: str, width: int = WIDTH) -> str:
@@ -94,15 +97,16 @@ def columns(text: str) -> int:
     return sum(_column(each) for each in text)
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
+def wrapped(text: str) -> list[str]:
     """Return the words of a text in lines of at most 80 columns."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else (indent if len(lines) > 1 else "") + word
-        if columns(longer) <= WIDTH or not lines[-1]:
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if columns(longer) <= WIDTH:
             lines[-1] = longer
         else:
-            lines.append(indent + word)
+            lines.append(word)
     return [cut(line) for line in lines]
 
 
@@ -112,14 +116,16 @@ def _totals(comparison: Comparison) -> list[str]:
 
 
 def _changed(comparison: Comparison) -> list[str]:
-    lines, last = [], None
-    for each in _listed(comparison):
+    lines, last, listed = [], None, _listed(comparison)
+    for each in listed[:MOST_CHANGES]:
         if each.node_id != last:
             lines.append(cut(each.node_id))
         lines.append(_change(each))
         last = each.node_id
-    unchanged = len(comparison.compared) - len({each.node_id for each in _listed(comparison)})
-    if unchanged and comparison.compared:
+    if len(listed) > MOST_CHANGES:
+        lines.append(f"and {len(listed) - MOST_CHANGES} changes more")
+    unchanged = len(comparison.compared) - len({each.node_id for each in listed})
+    if unchanged:
         lines.append(f"{_counted(unchanged, 'test')} without a difference that can be told")
     return lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from baseline_samples import baselines, entry, figures
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instrument.pytest_plugin.baselines import (
@@ -58,11 +58,13 @@ def test_the_file_has_one_line_for_each_number() -> None:
     assert dumps(merged({}, run)) == ONE
 
 
+@settings(deadline=None)
 @given(baselines)
 def test_what_is_saved_is_read_back(baseline: Baseline) -> None:
     assert loads(dumps(baseline), "f.json") == baseline
 
 
+@settings(deadline=None)
 @given(baselines, st.randoms())
 def test_the_order_of_tests_changes_nothing(baseline: Baseline, random: st.DataObject) -> None:
     shuffled = list(baseline.items())
@@ -71,12 +73,14 @@ def test_the_order_of_tests_changes_nothing(baseline: Baseline, random: st.DataO
     json.loads(dumps(baseline))
 
 
+@settings(deadline=None)
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_any_other_text_is_refused_with_the_files_name(text: str) -> None:
     with pytest.raises(BaselineError, match=r"f\.json"):
         loads(text, "f.json")
 
 
+@settings(deadline=None)
 @given(baselines, st.data())
 def test_a_torn_file_is_refused_or_whole(baseline: Baseline, data: st.DataObject) -> None:
     text = dumps(baseline)

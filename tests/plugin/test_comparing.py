@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 from baseline_samples import baselines, entry
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from instrument.pytest_plugin.baselines import Baseline, BaselineError, Entry
@@ -94,6 +94,7 @@ def test_a_limit_of_time_is_exceeded_only_where_that_can_be_told() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(FEW, FEW)
 def test_the_chance_is_that_of_all_ways_to_deal_the_values(
     lower: list[float], higher: list[float]
@@ -112,6 +113,7 @@ def test_the_chance_is_that_of_all_ways_to_deal_the_values(
     )
 
 
+@settings(deadline=None)
 @given(FEW, FEW, st.floats(0, 1))
 def test_equal_values_never_make_a_difference_likelier(
     lower: list[float], higher: list[float], step: float
@@ -120,6 +122,7 @@ def test_equal_values_never_make_a_difference_likelier(
     assert chance(lower, higher) >= chance(lower, apart) - 1e-12
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=20))
 def test_what_is_the_same_never_differs(values: list[float]) -> None:
     change = changed(entry(*values), entry(*values), "p50", "p50:+0%")
@@ -162,6 +165,7 @@ def test_tests_are_told_apart() -> None:
     assert (found.gone, found.not_run) == (["gone"], ["away"])
 
 
+@settings(deadline=None)
 @given(baselines, baselines)
 def test_every_test_is_in_one_list_and_no_limit_exceeded_is_lost(
     before: Baseline, now: Baseline
@@ -207,6 +211,7 @@ def test_a_malformed_limit_names_what_is_accepted(text: str, said: str) -> None:
     assert all(metric in str(caught.value) for metric in METRICS)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="tokensudp95:+10.%, ") | st.text())
 def test_any_text_is_limits_or_an_error_of_ours(text: str) -> None:
     try:

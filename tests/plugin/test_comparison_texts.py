@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 from baseline_samples import baselines, entry
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from instrument.pytest_plugin.baselines import Baseline, Entry
@@ -164,18 +164,30 @@ def test_markdown_is_tables_and_folded_lists() -> None:
     assert markdown("main", sample()) == MARKDOWN
 
 
+def test_of_very_many_changes_the_worst_are_shown() -> None:
+    before = {f"t{number}": entry() for number in range(300)}
+    now = {f"t{number}": entry(tokens=1000 - number) for number in range(300)}
+    found = compare(before, now, {})
+    lines = terminal_lines("main", found)
+    assert [line for line in lines if line[1:].isdigit()] == [f"t{n}" for n in range(100)]
+    assert "and 200 changes more" in lines
+    assert "\n100 more are left out.\n" in markdown("main", found)
+
+
 def test_a_comparison_of_nothing_says_so() -> None:
     found = compare({}, {}, {})
     assert terminal_lines("main", found) == ['0 tests compared with baseline "main"']
     assert "no limits asked for" in markdown("main", found)
 
 
+@settings(deadline=None)
 @given(baselines, baselines)
 def test_no_line_is_wider_than_80_columns(before: Baseline, now: Baseline) -> None:
     lines = terminal_lines("x" * 100, compare(before, now, dict.fromkeys(METRICS, Decimal("0.5"))))
     assert max(map(columns, lines)) <= 80
 
 
+@settings(deadline=None)
 @given(baselines, baselines)
 def test_every_row_of_markdown_has_as_many_cells(before: Baseline, now: Baseline) -> None:
     text = markdown("main", compare(before, now, dict.fromkeys(METRICS, Decimal(0))))
@@ -183,6 +195,7 @@ def test_every_row_of_markdown_has_as_many_cells(before: Baseline, now: Baseline
     assert {line.replace("\\|", "").count("|") for line in rows} <= {7}
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(3, 100))
 @example("", 3)
 def test_what_is_cut_keeps_both_ends(text: str, width: int) -> None:
