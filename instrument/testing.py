@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, overload
 
-from instrument import _clock, _config
+from instrument import _clock, _config, context
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.log import UsageLog
 from instrument.operation import Operation, SessionStats
 
 __all__ = ["CapturedOperations", "CountingIds", "FakeClock", "capture"]
 
+_VARIABLES = ("INSTRUMENT_DIR", "INSTRUMENT_SESSION_ID")
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _END_NS = 253_402_300_800_000_000_000  # the year 10000, which timestamps cannot hold
 _MOST_SECONDS = _END_NS // 10**9
@@ -149,6 +150,9 @@ def capture(
     - `ids`: gives operations and sessions their ids; by default as with `clock`.
     - `settings` are those of `configure`, for the time of the block.
 
+    A session that the program is in stays around; one that the environment hands down, and the
+    recording of the test run (`pytest --instrument`), are not around what is captured.
+
     An operation keeps to the end the clock that it began with. Not of this clock are: processes
     that are started (but for forks, which have a copy), what waits for a lock, the modification
     times of files, from which the duration of an interrupted operation and the age of a run lock
@@ -161,14 +165,34 @@ def capture(
         raise ConfigurationTypeError("capture ids", ids, "a CountingIds()")
     log_dir = Path(tempfile.mkdtemp(prefix="instrument-capture-"))
     captured = CapturedOperations(log_dir)
-    before = os.environ.get("INSTRUMENT_DIR")
+    before = {name: os.environ.get(name) for name in _VARIABLES}
     try:
         sources: dict[str, Any] = {"clock": clock, "ids": ids}
-        with _config.override(log_dir=log_dir, **sources, **{"enabled": True, **settings}):
+        with (
+            _outside(),
+            _config.override(log_dir=log_dir, **sources, **{"enabled": True, **settings}),
+        ):
             os.environ["INSTRUMENT_DIR"] = str(log_dir)
+            os.environ.pop("INSTRUMENT_SESSION_ID", None)
             yield captured
     finally:
-        _put_back("INSTRUMENT_DIR", before)
+        for name, value in before.items():
+            _put_back(name, value)
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Step out of the recording of the test run until the block ends."""
+    around = context.scope.get()
+    if around is None or around is not context.backdrop:
+        yield
+        return
+    context.scope.set(None)
+    try:
+        yield
+    finally:
+        if context.scope.get() is None:
+            context.scope.set(around)
 
 
 def _passed(seconds: float) -> timedelta:

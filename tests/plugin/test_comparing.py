@@ -36,7 +36,7 @@ def test_counts_are_compared_exactly(now: int, verdict: str, percent: float) -> 
     [
         (100, 110, "10%", False),
         (100, 111, "10%", True),
-        (30, 33, "10%", False),  # where 30 * 1.1 is above 33 as a float
+        (100, 115, "15%", False),  # where 100 * 1.15 is below 115 as a float
         (0.1, 0.11, "10%", False),
         (0.1, 0.110000001, "10%", True),
         (0, 1, "900000%", True),
