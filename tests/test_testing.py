@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from responses import chat, only
 
 from instrument import (
+    Budget,
+    BudgetExceeded,
     ConfigurationError,
     Operation,
     UsageLogger,
@@ -295,6 +297,17 @@ def test_threads_see_one_clock_and_draw_different_ids() -> None:
         in_threads(8, lambda: [ask() for _ in range(50)])
     assert sorted(each.operation_id for each in operations) == [f"{n:016d}" for n in range(1, 401)]
     assert clock.now() == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=200)
+
+
+def test_a_budget_of_a_day_is_new_on_the_next_fake_day() -> None:
+    clock = FakeClock()
+    with capture(clock=clock, budgets={"daily": Budget(operations=1, per="day")}) as operations:
+        call()
+        with pytest.raises(BudgetExceeded, match=r"new at 2026-01-02T00:00Z"):
+            call()
+        clock.tick(timedelta(days=1))
+        call()
+    assert [each.timestamp.day for each in operations] == [1, 2]
 
 
 def test_the_fake_clock_is_gone_after_an_exception() -> None:

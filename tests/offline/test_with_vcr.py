@@ -11,7 +11,7 @@ import pytest
 import vcr
 from vcr.errors import CannotOverwriteExistingCassetteException
 
-from instrument import session
+from instrument import Budget, BudgetExceeded, session
 from instrument.testing import CapturedOperations
 
 CASSETTES = vcr.VCR(
@@ -43,6 +43,14 @@ def test_a_recorded_answer_costs_what_it_cost(
     assert (stats.total_tokens, stats.input_tokens, stats.output_tokens) == (1500, 1200, 300)
     assert (stats.cache_read_tokens, stats.reasoning_tokens) == (1024, 256)
     assert stats.models == ("gpt-5-2026-08-01",)
+
+
+def test_a_budget_holds_offline(offline: CapturedOperations) -> None:
+    with session(budget=Budget(tokens=1500)):
+        geography.with_requests("Portugal")
+        with pytest.raises(BudgetExceeded, match="1,500 of 1,500 tokens"):
+            geography.with_requests("Portugal")
+    assert len(offline) == 1
 
 
 def test_a_recorded_stream_costs_what_it_cost(capture_operations: CapturedOperations) -> None:
