@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
+from instrument import _config
 from instrument._account import internal_error
 from instrument._clock import new_id
 from instrument._config import Settings
@@ -238,7 +239,7 @@ class Account:
         if model is None or not output_tokens:
             return 0
         call = Operation(
-            timestamp=datetime.now(UTC),
+            timestamp=_config.now(),
             session_id="",
             service=service,
             operation="",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from instrument import _config
 from instrument._begun import Begun, confirmed, interrupted, living, running
 from instrument._lines import decode_head, moment_of, operation_of, record_of
 from instrument._scan import Line, Skipped, Source, beginning, scan
@@ -128,7 +129,7 @@ class Reading:
         first = min((line.moment for line in alive.values()), default=None)
         since = [each for each in self.sources if each.reaches(first)]
         left = self.without_archived(confirmed(since, alive))
-        return sorted(running(left, datetime.now(UTC)), key=start_order)
+        return sorted(running(left, _config.now()), key=start_order)
 
     def latest_sessions(self, limit: int | None, wanted: Wanted) -> dict[str, list[Operation]]:
         """Return the operations of the sessions in which something began last, newest first."""

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -190,8 +191,18 @@ def _admit(
     if stat.S_ISREG(status.st_mode):
         name = SEGMENT_NAME.fullmatch(path.name)
         writer = name.group(2) if name else ""
-        source = Source(path, log_dir, writer, _moment(status.st_mtime), may_vanish)
+        written_at = _written_at(status.st_mtime, name.group(1) if name else "")
+        source = Source(path, log_dir, writer, written_at, may_vanish)
         found.setdefault((status.st_dev, status.st_ino), source)
+
+
+def _written_at(seconds: float, day: str) -> datetime:
+    moment = _moment(seconds)
+    if moment.isoformat() >= day:
+        return moment
+    with suppress(ValueError):  # no such day
+        return datetime.fromisoformat(day).replace(tzinfo=UTC)  # by a clock that is ahead of ours
+    return moment
 
 
 def _moment(seconds: float) -> datetime:

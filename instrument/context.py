@@ -162,6 +162,8 @@ def give_way(entry: Entered, outer: Scope | None, outermost: Scope) -> None:
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 beside: Beside | None = None
 gates: Gates | None = None
+backdrop: Scope | None = None
+"""What a test run is recorded in, which is not around what a test captures."""
 
 
 def run_in(carried: Scope, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

@@ -94,6 +94,9 @@ class Recorder:
         self.enabled: bool = settings.enabled and IS_SUPPORTED
         self.closed: bool = False
         self.pid: int = os.getpid()
+        self.time_ns: Callable[[], int] = settings.clock.time_ns
+        self.now_ns: Callable[[], int] = settings.clock.perf_counter_ns
+        self.new_id: Callable[[], str] = settings.ids.new_id
         self._account = account_of(settings.log_dir)
         self._journal = Journal(
             settings.log_dir,
@@ -102,9 +105,13 @@ class Recorder:
             report=self._report,
             grown=self._grown,
             account=self._account,
+            clock=lambda: settings.clock.time_ns() / 1e9,
+            monotonic_ns=self.now_ns,
         )
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
-        self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
+        self._ambient = AmbientSession(
+            settings.log_dir, settings.session_timeout_seconds, settings.clock, settings.ids
+        )
         self._ambient_scope = Scope(SessionIdentity(""))
         self.gate: Gate | None = _named_gate(settings)
         self._inherited = _inherited(self)

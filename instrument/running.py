@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns, time_ns
 from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
 from instrument import context
 from instrument._clean import copied, shown, shown_error
-from instrument._clock import format_timestamp, new_id
+from instrument._clock import format_timestamp
 from instrument._counts import plus, tokens_of
 from instrument._finished import (
     NOTHING,
@@ -148,7 +147,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def returned(self, result: Any, read: Reader | None) -> None:
         """End with what the call returned, as `read` understands it."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -168,7 +167,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             raise
 
     def _raised(self, error: BaseException) -> None:
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -206,7 +205,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following.chunks += 1
         following.latest = chunk
         if following.first_chunk_ns is None:
-            following.first_chunk_ns = perf_counter_ns()
+            following.first_chunk_ns = self.recorder.now_ns()
         try:
             following.merge.add(chunk)
         except Exception as error:  # a chunk that cannot be looked at must not cost the record
@@ -222,7 +221,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         following = self.following
         if self.done or self.recorder.closed or following is None:
             return
@@ -253,8 +252,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
             pid=self.recorder.pid,
             run=self.recorder.hold_run_lock(),
         )
-        self.recorder.write(line, perf_counter_ns())
-        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+        self.recorder.write(line, self.recorder.now_ns())
+        self._restart()
 
     def withdraw(self) -> None:
         """Take the begin line back: what the call returned has not started yet."""
@@ -288,7 +287,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         """
         try:
             _move(self, outer)
-            self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+            self._restart()
         except Exception as error:
             swallow(error)
         if self.session.gate is not None or self.recorder.gate is not None:
@@ -303,7 +302,10 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def _void(self) -> None:
         if self.announced:
             self.announced = False
-            self.recorder.write(VoidLine(self.id), perf_counter_ns())
+            self.recorder.write(VoidLine(self.id), self.recorder.now_ns())
+
+    def _restart(self) -> None:
+        self.started_ns, self.begun_ns = self.recorder.time_ns(), self.recorder.now_ns()
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
@@ -433,7 +435,7 @@ def begin(
         kind = type(outer)
         if kind is Muted:
             return None
-        around: Any = active.outermost(perf_counter_ns()) if outer is None else outer
+        around: Any = active.outermost(active.now_ns()) if outer is None else outer
         parent = around if kind is RunningOperation else around.parent
         session = around.session
         operation = RunningOperation(
@@ -445,9 +447,9 @@ def begin(
             site,
             session.trace_id,
             active,
-            new_id(),
-            time_ns(),
-            perf_counter_ns(),
+            active.new_id(),
+            active.time_ns(),
+            active.now_ns(),
             {},
             noted if site.metadata is None else copied(site.metadata),
             site.model if model is None else model,
@@ -488,7 +490,8 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
     operation.left, operation.outer = False, outer
     if isinstance(outer, Muted):
         return
-    around = operation.recorder.outermost(perf_counter_ns()) if outer is None else outer
+    active = operation.recorder
+    around = active.outermost(active.now_ns()) if outer is None else outer
     parent = around if isinstance(around, RunningOperation) else around.parent
     operation.session = around.session
     operation.parent_id = around.parent_id if parent is None else parent.id

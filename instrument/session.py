@@ -6,17 +6,15 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from time import perf_counter_ns, time_ns
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from instrument import carrier, context
+from instrument import _config, carrier, context
 from instrument._asking import gate_of_session
 from instrument._clean import copied
 from instrument._clock import format_timestamp
 from instrument._guard import belongs_to_program
 from instrument._opentelemetry import session_beside
-from instrument.ambient import new_session_id
 from instrument.budget import Budget
 from instrument.carrier import Carried
 from instrument.context import (
@@ -78,7 +76,7 @@ class Session(SessionIdentity):
         self._around = around
         self._budget = budget
         self.metadata: dict[str, Any] = metadata if metadata is not None else {}
-        self._started_ns = time_ns()
+        self._started_ns = _config.clock.time_ns()
         self._given_id = given_id
         self._written_by: Recorder | None = None
 
@@ -214,7 +212,7 @@ def session(
             raise ConfigurationTypeError("session metadata key", key, "text")
     parent_id, trace_id, gate = _around()
     return Session(
-        id or new_session_id(),
+        id or _config.ids.new_session_id(),
         name,
         parent_id if parent_id != id else None,
         trace_id=trace_id,
@@ -321,7 +319,7 @@ def _write(entered: Session) -> None:
             metadata=active.clean_metadata(entered.metadata) or None,
             pid=active.pid,
         )
-        active.write(line, perf_counter_ns())
+        active.write(line, active.now_ns())
     except Exception as error:
         swallow(error)
 

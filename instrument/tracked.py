@@ -13,7 +13,6 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from instrument import _asking, context  # noqa: F401 - with it, recorders find the gates of budgets
 from instrument._clean import copied
-from instrument._clock import new_id
 from instrument._config import disabled_by_environment
 from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument._loading import importing
@@ -294,11 +293,12 @@ def _block_site(service: str, operation: str) -> Site:
 
 def _unrecorded(site: Site, model: str | None, noted: dict[str, Any] | None) -> RunningOperation:
     """Return an operation on which everything works and that leaves no record."""
+    active = recorder()
     return RunningOperation(
         current().session,
         site=site,
-        recorder=recorder(),
-        id=new_id(),
+        recorder=active,
+        id=active.new_id(),
         noted=noted,
         model=model,
         done=True,

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import suppress
 from contextvars import Token
 from functools import partial, wraps
-from time import perf_counter_ns
 from types import GeneratorType, coroutine
 from typing import Any, Protocol
 
@@ -242,10 +241,11 @@ class SessionSteps(EntersEachStep):
 class OperationSteps(EntersEachStep):
     """The same for an operation: measures the steps and looks at what is yielded."""
 
-    __slots__ = ("_following", "_operation", "_resumed_ns")
+    __slots__ = ("_following", "_now_ns", "_operation", "_resumed_ns")
 
     def __init__(self, operation: RunningOperation) -> None:
         super().__init__(operation)
+        self._now_ns = operation.recorder.now_ns
         self._operation = operation
         self._following = operation.following = Following(new_merge(), [True])
         self._resumed_ns = 0
@@ -253,11 +253,11 @@ class OperationSteps(EntersEachStep):
 
     def enter(self) -> None:
         EntersEachStep.enter(self)  # `super()` takes as long as all that is done in it
-        self._resumed_ns = perf_counter_ns()
+        self._resumed_ns = self._now_ns()
 
     def leave(self) -> None:
         if self._token is not None:
-            self._following.active_ns += perf_counter_ns() - self._resumed_ns
+            self._following.active_ns += self._now_ns() - self._resumed_ns
             EntersEachStep.leave(self)
 
     def yielded(self, chunk: Any) -> None:

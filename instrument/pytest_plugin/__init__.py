@@ -1,10 +1,10 @@
 """The pytest plugin: what tests call, use and cost, and budgets for them.
 
 Loaded by pytest in every run, so it is inert, and loads nothing, until it is asked for: by
-`--instrument`, by `instrument = true` in pytest's configuration, by `--instrument-json`, or by a
-test with the fixture `usage` or the marker `budget`. Then the run is one session, under
-pytest-xdist too; with `--instrument` each test is an operation of the service `pytest`, with its
-phases setup, call and teardown in it, and every tracked call in one of those.
+`--instrument`, by `instrument = true` in pytest's configuration, by `--instrument-json`, by the
+options of baselines, or by a test with the fixture `usage` or the marker `budget`. Then the run is
+one session, under pytest-xdist too; with `--instrument` each test is an operation of the service
+`pytest`, with its phases setup, call and teardown in it, and every tracked call in one of those.
 
 `--instrument-json FILE` writes an object with `format` (1), `session_id`, `log_dir`, `totals` and
 `tests`, a list in the order in which tests ended. Each test has `node_id`, `outcome` (`passed`,
@@ -14,6 +14,14 @@ calls), `wall_seconds`, `durations` (of each tracked call, in seconds) and `work
 pytest-xdist). `tokens` and `usd` are null where they are not known. `totals` has `tests`,
 `operations`, `error_count`, `tokens`, `usd`, `unpriced_models`, `seconds` and `wall_seconds`. Keys
 may be added.
+
+`--instrument-save NAME` saves the same as a baseline, `<rootdir>/.instrument/baselines/NAME.json`,
+which is to be committed; `--instrument-compare NAME` shows what became of it, and
+`--instrument-fail tokens:+10%,usd:+5%,p95:+30%` fails the run (exit code 1) where a test or all
+together went further. Counts and money (`tokens`, `input_tokens`, `output_tokens`, `usd`,
+`operations`, `errors`) are compared exactly, times (`seconds`, `p50`, `p95`, `p99`) only where
+their repeats can be told apart (see `comparing`): save three runs under one name, and compare a
+run with `--count 3` of pytest-repeat.
 
 Reports have the `user_properties` `instrument_operations`, `instrument_seconds`,
 `instrument_tokens` and `instrument_cost_usd`, for JUnit XML, where a test made tracked calls and
@@ -28,6 +36,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from instrument.pytest_plugin import baseline_options
 from instrument.pytest_plugin.limits import MARKER, limits_of, mistakes_in
 
 if TYPE_CHECKING:
@@ -66,12 +75,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="write what each test came to as JSON; switches --instrument on",
     )
+    baseline_options.add_options(group)
     parser.addini("instrument", "record each run, as --instrument does", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start recording if the run is asked to."""
     config.addinivalue_line("markers", MARKER)
+    if baseline_options.is_asked(config) and not hasattr(config, "workerinput"):
+        baseline_options.set_up(config)
     if is_on(config) and not config.getoption("collectonly", False):
         _register(config)
 
@@ -104,7 +116,7 @@ def is_on(config: pytest.Config) -> bool:
     if hasattr(config, "workerinput"):
         return "instrument" in config.workerinput
     asked = (config.getoption(name) for name in ("instrument", "instrument_json"))
-    return any(asked) or bool(config.getini("instrument"))
+    return any(asked) or baseline_options.is_asked(config) or bool(config.getini("instrument"))
 
 
 @pytest.fixture

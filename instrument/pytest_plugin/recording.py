@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from instrument import _config, context
+from instrument._clock import new_session_id
 from instrument._config import as_path
-from instrument.ambient import new_session_id
 from instrument.errors import ConfigurationError, InstrumentWarning
 from instrument.log import UsageLog
 from instrument.pytest_plugin.attempt import Attempt
@@ -73,6 +73,7 @@ class Recording:
         self._session.__enter__()
         entry = context.scope.get()
         assert entry is not None  # just entered
+        context.backdrop = entry
         self._stage = Stage(entry, active)
         self._spending = Spending(self._log_dir)
         _followed.append(self._spending)
@@ -242,6 +243,7 @@ class Recording:
         if self._spending is not None:
             _followed.remove(self._spending)
         if self._session is not None:
+            context.backdrop = None
             self._session.__exit__(None, None, None)
         for name, value in self._before.items():
             if value is None:

@@ -28,6 +28,7 @@ def test_a_run_that_does_not_ask_loads_nothing(pytester: pytest.Pytester) -> Non
                 "instrument",
                 "instrument._root",
                 "instrument.pytest_plugin",
+                "instrument.pytest_plugin.baseline_options",
                 "instrument.pytest_plugin.limits",
             }
             assert not {"msgspec", "duckdb", "rich", "click", "wrapt"} & set(sys.modules)
