@@ -92,7 +92,10 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start recording if a test asks for it."""
+    """Start recording if a test asks for it; markers may have been added since it was collected."""
+    mistakes = mistakes_in(items)
+    if mistakes:
+        raise pytest.UsageError("\n".join(mistakes))
     if config.getoption("collectonly", False) or config.pluginmanager.has_plugin(_RECORDING):
         return
     if any(map(_asks, items)):
