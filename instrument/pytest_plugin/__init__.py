@@ -31,13 +31,12 @@ they are known.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
 from instrument.pytest_plugin import baseline_options
-from instrument.pytest_plugin.limits import MARKER, limits_of, mistakes_in
 
 if TYPE_CHECKING:
     from instrument.pytest_plugin.live import TestUsage
@@ -47,6 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["capture_operations", "is_on", "usage"]
 
 _RECORDING = "instrument-recording"
+_MARKER = (
+    "budget(tokens=, usd=, seconds=, operations=): fail the test if its tracked calls use more; "
+    "seconds are those inside of tracked calls"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,7 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start recording if the run is asked to."""
-    config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", _MARKER)
     if baseline_options.is_asked(config) and not hasattr(config, "workerinput"):
         baseline_options.set_up(config)
     if is_on(config) and not config.getoption("collectonly", False):
@@ -94,7 +97,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Fail the collection of what has a budget that cannot be one."""
     report = yield
-    mistakes = mistakes_in(report.result) if report.outcome == "passed" else []
+    mistakes = _mistakes_in(report.result) if report.outcome == "passed" else []
     if mistakes:
         report.outcome = "failed"
         report.longrepr = "\n".join(mistakes)
@@ -104,7 +107,10 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start recording if a test asks for it."""
+    """Start recording if a test asks for it; markers may have been added since it was collected."""
+    mistakes = _mistakes_in(items)
+    if mistakes:
+        raise pytest.UsageError("\n".join(mistakes))
     if config.getoption("collectonly", False) or config.pluginmanager.has_plugin(_RECORDING):
         return
     if any(map(_asks, items)):
@@ -137,8 +143,17 @@ def usage(request: pytest.FixtureRequest) -> TestUsage:
     return recording.usage()
 
 
+def _mistakes_in(collected: Sequence[pytest.Item | pytest.Collector]) -> list[str]:
+    items = [each for each in collected if isinstance(each, pytest.Item)]
+    if not items:
+        return []
+    from instrument.pytest_plugin.limits import mistakes_in  # by the runs alone that have tests
+
+    return mistakes_in(items)
+
+
 def _asks(item: pytest.Item) -> bool:
-    return "usage" in getattr(item, "fixturenames", ()) or limits_of(item) is not None
+    return "usage" in getattr(item, "fixturenames", ()) or any(item.iter_markers("budget"))
 
 
 def _register(config: pytest.Config) -> Recording:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
-__all__ = ["MARKER", "NAMES", "Limits", "limits_of", "mistakes_in", "mistakes_of"]
+__all__ = ["NAMES", "Limits", "limits_of", "mistakes_in", "mistakes_of"]
 
-MARKER = (
-    "budget(tokens=, usd=, seconds=, operations=): fail the test if its tracked calls use more; "
-    "seconds are those inside of tracked calls"
-)
 NAMES = ("tokens", "usd", "seconds", "operations")
 _ACCEPTED = "tokens=, usd=, seconds= or operations="
 _WHOLE = ("tokens", "operations")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """The most that the tracked calls of a test may come to; `None`: as much as they like."""
 
     tokens: int | None = None
@@ -37,12 +32,11 @@ def limits_of(item: pytest.Item) -> Limits | None:
     return Limits(**found) if found else None  # type: ignore[arg-type]  # checked when collected
 
 
-def mistakes_in(collected: Iterable[pytest.Item | pytest.Collector]) -> list[str]:
-    """Say what is wrong with the budgets of the tests among what was collected."""
+def mistakes_in(items: Iterable[pytest.Item]) -> list[str]:
+    """Say what is wrong with the budgets of tests."""
     return [
         f"{node.nodeid}: {mistake}"
-        for node in collected
-        if isinstance(node, pytest.Item)
+        for node in items
         for mark in node.iter_markers("budget")
         for mistake in mistakes_of(mark)
     ]

@@ -250,6 +250,8 @@ class Recording:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if self._before.get("INSTRUMENT_DIR") != str(self._log_dir):
+            _config.configure()  # to have the environment read again
 
 
 def _phase(attempt: Attempt, when: str) -> _Result:

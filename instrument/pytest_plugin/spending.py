@@ -124,7 +124,7 @@ class Spending:
             parent_id = self._parents.get(parent_id)
         if parent_id is None:
             return operation.pid == self._pid
-        return self._tests[parent_id] == self._test
+        return self._tests.get(parent_id) == self._test
 
     def _current_pricing(self) -> Pricing:
         prices = _config.settings().prices

@@ -322,6 +322,21 @@ def test_a_budget_that_is_none_is_an_error_of_collection(
     assert f"test_it.py::test_it: {said}" in ran.text
 
 
+def test_a_wrong_budget_that_a_plugin_adds_is_told_before_anything_runs(
+    budgeted: Runs, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            items[0].add_marker(pytest.mark.budget(cost=5))
+        """
+    )
+    ran = budgeted("def test_it(): ask()")
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "test_it.py::test_it: budget(cost=5): unknown argument" in ran.text
+
+
 def test_a_wrong_budget_of_a_class_is_told_for_each_of_its_tests(budgeted: Runs) -> None:
     ran = budgeted(
         """

@@ -18,7 +18,10 @@ def plain(run: Runs) -> Runs:
     return partial(run, instrument=False)
 
 
-def test_a_run_that_does_not_ask_loads_nothing(pytester: pytest.Pytester) -> None:
+def test_a_run_that_does_not_ask_loads_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others load what they like
     pytester.makepyfile(
         """
         import sys
@@ -34,8 +37,22 @@ def test_a_run_that_does_not_ask_loads_nothing(pytester: pytest.Pytester) -> Non
             assert not {"msgspec", "duckdb", "rich", "click", "wrapt"} & set(sys.modules)
         """
     )
-    arguments = ["-pno:randomly", "-pno:anyio", "-pno:hypothesispytest", "-pno:asyncio"]
-    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-pinstrument").assert_outcomes(passed=1)
+
+
+def test_a_run_without_tests_does_not_even_load_what_checks_budgets(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeconftest(
+        """
+        import sys
+        def pytest_unconfigure():
+            print(*(name for name in sys.modules if name.startswith("instrument")))
+        """
+    )
+    said = pytester.runpytest_subprocess("-pinstrument", "--collect-only").outlines[-1]
+    assert said.split() == ["instrument._root", "instrument", "instrument.pytest_plugin"]
 
 
 def test_a_run_that_does_not_ask_is_no_session(plain: Runs) -> None:

@@ -324,6 +324,8 @@ def test_nested_runs_in_one_process_do_not_disturb_each_other(run: Runs) -> None
             ask(1)
             pytester.syspathinsert(pytester.path)
             pytester.runpytest_inprocess("--instrument").assert_outcomes(passed=1)
+            elsewhere = "--instrument-dir=elsewhere"
+            pytester.runpytest_inprocess("--instrument", elsewhere).assert_outcomes(passed=1)
             ask(3)
         """,
         strict=False,
