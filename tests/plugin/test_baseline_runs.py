@@ -143,6 +143,7 @@ def test_tests_that_are_new_gone_skipped_and_failed_are_told_apart(run: Runs) ->
 
 NARROW = {
     "by name": ["-k", "test_asks"],
+    "by name under xdist": ["-k", "test_asks", "-n", "2"],
     "by node id": ["test_it.py::test_asks", "test_it.py::test_asks_twice"],
     "deselected": [f"--deselect=test_it.py::test_{name}" for name in ("may", "takes", "calls")],
     "in another directory": ["other"],
