@@ -73,13 +73,23 @@ def _facts(lines: Path, kept: Path) -> Facts:
 
 
 def _cut_newest(log_dir: Path, count: int) -> None:
-    """Put the newest lines into a segment of their own, which is the one being written to."""
-    last = sorted((log_dir / "journal").iterdir())[-1]
-    lines = last.read_bytes().splitlines(keepends=True)
+    """Put the newest lines into a segment of their own, which is the one being written to.
+
+    Shortly after midnight they are out of more files than the last.
+    """
+    paths = sorted((log_dir / "journal").iterdir(), reverse=True)
+    newest: list[bytes] = []
+    for path in paths:
+        lines = path.read_bytes().splitlines(keepends=True)
+        cut = max(0, len(lines) - (count - len(newest)))
+        path.write_bytes(b"".join(lines[:cut]))
+        newest = lines[cut:] + newest
+        if len(newest) == count:
+            break
+    last = paths[0]
     day, host, number = last.stem[:10], last.stem[11:-5], int(last.stem[-4:])
-    last.write_bytes(b"".join(lines[:-count]))
-    newest = last.with_name(f"{day}-{host}-{number + 1:04d}.jsonl")
-    newest.write_bytes(b"".join(lines[-count:]))
+    following = last.with_name(f"{day}-{host}-{number + 1:04d}.jsonl")
+    following.write_bytes(b"".join(newest))
 
 
 def _fill(path: Path, log_dir: Path) -> None:

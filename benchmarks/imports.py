@@ -1,4 +1,4 @@
-"""Measures what `import instrument` costs, loads and leaves behind.
+"""Measures what importing what records costs, loads and leaves behind.
 
 python benchmarks/imports.py [--quick] [--json]
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from _measure import environment_with, median, options, python, show, table, verdict, versions
 
 PEER = "opentelemetry.sdk.trace"
-PROGRAMS = {"bare": "pass", "instrument": "import instrument", PEER: f"import {PEER}"}
+OURS = "from instrument import session, track, tracked"
+PROGRAMS = {"bare": "pass", OURS: OURS, PEER: f"import {PEER}"}
 MUST_NOT_LOAD = (
     "asyncio",
     "click",
@@ -54,14 +55,14 @@ def costs(rounds: int) -> dict[str, float]:
 
 
 def loaded_modules() -> list[str]:
-    """Return the names in `sys.modules` after `import instrument`."""
-    return python("-c", "import instrument, sys; print(*sys.modules)").stdout.split()
+    """Return the names in `sys.modules` after the import."""
+    return python("-c", f"{OURS}; import sys; print(*sys.modules)").stdout.split()
 
 
 def created_files() -> list[str]:
     """Return what the import leaves in an empty home and working directory."""
     with tempfile.TemporaryDirectory() as home:
-        python("-c", f"import os; os.chdir({home!r}); import instrument", HOME=home, TMPDIR=home)
+        python("-c", f"import os; os.chdir({home!r}); {OURS}", HOME=home, TMPDIR=home)
         return [str(path.relative_to(home)) for path in Path(home).rglob("*")]
 
 
@@ -77,8 +78,8 @@ def measure(rounds: int) -> dict[str, object]:
 
 def report(result: dict[str, object]) -> str:
     spent = result["cpu_milliseconds"]
-    rows = [[f"`import {name}`", f"{cost:.1f}"] for name, cost in spent.items()]
-    ours, peers = spent["instrument"], spent.get(PEER)
+    rows = [[f"`{PROGRAMS[name]}`", f"{cost:.1f}"] for name, cost in spent.items()]
+    ours, peers = spent[OURS], spent.get(PEER)
     unwanted, files = result["unwanted_modules"], result["created_files"]
     lines = [
         table(["", "CPU ms over a bare interpreter"], rows),

@@ -19,7 +19,7 @@ from _measure import ROOT, TESTS, median, options, show, table, verdict, version
 
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
-from usage_samples import events, response  # noqa: E402 - found by the path above
+from usage_samples import compatible, events, response  # noqa: E402 - found by the path above
 from usage_samples.objects import OBJECTS  # noqa: E402 - as above
 
 from instrument.usage import new_merge, reader_for  # noqa: E402
@@ -47,28 +47,6 @@ def results() -> dict[str, Any]:
         except ImportError as missing:
             print(f"{name} is left out: {missing}", file=sys.stderr)
     return found
-
-
-def compatible() -> dict[str, dict[str, Any]]:
-    """Return what others answer in OpenAI's shape, and what OpenAI does beside chats."""
-    chat = response("openai_chat")
-    usage = chat["usage"]
-    images = {"input_tokens": 50, "output_tokens": 1056, "total_tokens": 1106}
-    hits = {"prompt_cache_hit_tokens": 1024, "prompt_cache_miss_tokens": 176}
-    return {
-        "OpenAI embeddings": response("openai_embeddings"),
-        "OpenAI images": {"created": 1790000000, "data": [{"b64_json": "aGk="}], "usage": images},
-        "Azure chat": {**chat, "prompt_filter_results": []},
-        "Groq chat": {**chat, "x_groq": {"id": "req_1"}},
-        "vLLM chat": {**chat, "kv_transfer_params": None},
-        "DeepSeek chat": {**chat, "model": "deepseek-chat", "usage": {**usage, **hits}},
-        "OpenRouter chat": {
-            **chat,
-            "id": "gen-1",
-            "provider": "x",
-            "usage": {**usage, "cost": 0.1},
-        },
-    }
 
 
 _DICTS = {

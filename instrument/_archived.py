@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import secrets
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -21,11 +26,12 @@ from instrument.archive import archive_dir
 from instrument.errors import ArchiveError
 from instrument.operation import Operation
 
-__all__ = ["Archive", "escaped", "files_of", "table_of"]
+__all__ = ["Archive", "escaped", "files_of", "opened", "shared", "table_of"]
 
 FETCHED_AT_ONCE = 10_000
 LINE_BYTES = 500
 MOST_MARKS = 64
+MOST_EXTENTS = 1000
 
 
 class Archive:
@@ -40,6 +46,7 @@ class Archive:
             for path in manifest.sessions
         ]
         self._cursor = _cursor()
+        self._rows: dict[frozenset[str], list[Any]] = {}
 
     def lines(self, wanted: Wanted, limit: int | None = None) -> Iterator[Line]:
         """Yield the operations that are wanted, or of these the newest `limit`, newest first."""
@@ -119,11 +126,11 @@ class Archive:
 
     def entries(self, sessions: Collection[str]) -> list[tuple[str, datetime, Any, Any]]:
         """Return who entered these sessions: id, moment, name and parent."""
-        query = (
-            "select session_id, entered_at, session_name, parent_session_id from {}"
-            " where entered_at is not null and session_id in ({})"
-        )
-        return self._of_sessions(query, sessions)
+        return [
+            (session_id, entered_at, name, parent_id)
+            for session_id, _, _, entered_at, name, parent_id in self._rows_of(sessions)
+            if entered_at is not None
+        ]
 
     def latest(
         self, wanted: Wanted, prefix: str, limit: int | None, floor: datetime | None
@@ -132,6 +139,10 @@ class Archive:
         params: dict[str, Any] = {"prefix": prefix, "floor": floor}
         begins = "session_id <> '' and starts_with(session_id, $prefix)"
         fresh = "($floor is null or moment >= $floor)"
+        if floor is not None and wanted == Wanted():
+            ends = (self._extent(each).last for each in self._sessions)
+            if all(each < floor for each in ends):
+                return
         sessions = files_of(self._sessions) if self._sessions else ""
         if not sessions:
             return
@@ -200,20 +211,49 @@ class Archive:
         yield from self._ask(query, params).fetchall()
 
     def _spans(self, sessions: Collection[str]) -> list[tuple[str, datetime, datetime]]:
-        query = (
-            "select session_id, min(first_at), max(last_at) from {}"
-            " where session_id in ({}) and first_at is not null group by 1"
-        )
-        return self._of_sessions(query, sessions)
+        """Return between which starts these sessions have something in the archive."""
+        spans: dict[str, tuple[datetime, datetime]] = {}
+        for session_id, first, last, *_ in self._rows_of(sessions):
+            if first is not None:
+                known = spans.get(session_id, (first, last))
+                spans[session_id] = min(known[0], first), max(known[1], last)
+        return [(name, *span) for name, span in spans.items()]
 
-    def _of_sessions(self, query: str, sessions: Collection[str]) -> list[Any]:
-        if not self._sessions or not sessions:
+    def _rows_of(self, sessions: Collection[str]) -> list[Any]:
+        """Return what the archive says of these sessions, which a reading asks for once."""
+        asked = frozenset(sessions)
+        if asked not in self._rows:
+            query = (
+                "select session_id, first_at, last_at, entered_at, session_name, parent_session_id"
+                " from {} where session_id in ({})"
+            )
+            files = [each for each in self._sessions if self._extent(each).may_hold(asked)]
+            self._rows = {asked: self._of_sessions(query, sessions, files)}
+        return self._rows[asked]
+
+    def _extent(self, file: Path) -> _Extent:
+        """Return what a file of sessions reaches over, which is looked up once in a process."""
+        file = file.absolute()
+        found = _extents.get(file)
+        if found is None:
+            query = "select max(last_at), min(session_id), max(session_id)"
+            ((last, *ids),) = self._ask(f"{query} from {files_of([file])}", None).fetchall()
+            if len(_extents) >= MOST_EXTENTS:
+                _extents.clear()
+            found = _extents[file] = _Extent(last, *ids)
+        return found
+
+    def _of_sessions(
+        self, query: str, sessions: Collection[str], files: Sequence[Path] | None = None
+    ) -> list[Any]:
+        files = self._sessions if files is None else files
+        if not files or not sessions:
             return []
-        names, files = sorted(sessions), files_of(self._sessions)
+        names, table = sorted(sessions), files_of(files)
         if len(names) > MOST_MARKS:
-            return self._ask(query.format(files, "select unnest(?)"), [names]).fetchall()
+            return self._ask(query.format(table, "select unnest(?)"), [names]).fetchall()
         # which DuckDB compares with what it knows of each part of a file
-        return self._ask(query.format(files, ", ".join("?" * len(names))), names).fetchall()
+        return self._ask(query.format(table, ", ".join("?" * len(names))), names).fetchall()
 
     def _lines(self, query: str, params: Mapping[str, Any]) -> Iterator[Line]:
         answer = self._ask(query, params)
@@ -236,6 +276,17 @@ class Archive:
             raise
 
 
+class _Extent(NamedTuple):
+    """The last moment and the first and the last id in a file of sessions."""
+
+    last: datetime
+    first_session: str
+    last_session: str
+
+    def may_hold(self, sessions: Iterable[str]) -> bool:
+        return any(self.first_session <= each <= self.last_session for each in sessions)
+
+
 def table_of(parts: Iterable[Archived]) -> str:
     """Return the table of the operations in these files."""
     return files_of([each.path for each in parts])
@@ -252,6 +303,16 @@ def escaped(path: Path) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in str(path.absolute()))
 
 
+def opened() -> DuckDBPyConnection:
+    """Open a database in memory whose cursors all have times in UTC, and which prints nothing."""
+    connection = duckdb.connect()
+    # without `global` a cursor has the machine's zone again
+    connection.execute("set global timezone = 'UTC'")
+    # which goes to the program's own output where that has no file, as in a notebook
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
 def _asks_only_when(wanted: Wanted) -> bool:
     return wanted == Wanted(since=wanted.since, until=wanted.until)
 
@@ -266,19 +327,47 @@ def _line(text: str, extra: str) -> Line:
     return Line(_ARCHIVE, head, moment, data)
 
 
+@contextmanager
+def shared() -> Iterator[DuckDBPyConnection]:
+    """Give a cursor of the one database in memory that answers for this process.
+
+    Its temporary tables are its own; what the database has no room for goes into files meanwhile.
+    """
+    cursor = _cursor()
+    with _spilling:
+        _place.mkdir(mode=0o700, exist_ok=True)
+        _users.append(cursor)
+    try:
+        yield cursor
+    finally:
+        cursor.close()
+        with _spilling:
+            _users.remove(cursor)
+            if not _users:
+                shutil.rmtree(_place, ignore_errors=True)
+
+
 def _cursor() -> DuckDBPyConnection:
-    """Return a cursor of the one database in memory that answers for this process."""
-    global _shared, _pid
+    """Return a cursor of the database that this process shares."""
+    global _shared, _pid, _place, _spilling
     if _shared is None or _pid != os.getpid():
         # a forked child has none of the threads that its parent's database works with
-        _shared, _pid = duckdb.connect(), os.getpid()
-        _shared.execute("set timezone = 'UTC'")
-        _shared.execute("set parquet_metadata_cache = true")
+        _pid, _spilling = os.getpid(), Lock()
+        _users.clear()
+        _place = Path(tempfile.gettempdir(), f"instrument-{_pid}-{secrets.token_hex(8)}")
+        database = opened()
+        database.execute("set parquet_metadata_cache = true")
+        database.execute(f"set temp_directory = {quoted(str(_place))}")
+        _shared = database
     return _shared.cursor()
 
 
 _shared: DuckDBPyConnection | None = None
 _pid = 0
+_place = Path()
+_spilling = Lock()
+_users: list[DuckDBPyConnection] = []
+_extents: dict[Path, _Extent] = {}  # no name of a file is ever used again
 _ARCHIVE = Source(Path(), Path(), "")
 _EMPTY = "operation_count = 0"  # entered, or begun and withdrawn
 _NEWEST_FIRST = "order by timestamp desc, coalesce(operation_id, '') desc"

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instrument import _clock
+from instrument._clock import Clock, Ids
 from instrument._guard import belongs_to_program
 from instrument._hostnames import plain_host
+from instrument.budget import Budget
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
 __all__ = ["Settings", "as_path", "configure", "disabled_by_environment", "settings"]
@@ -41,8 +46,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     propagate_to: tuple[str, ...] | None
     max_bytes: int
     prices: dict[str, dict[str, float]] | None = None
+    budgets: dict[str, Budget] | None = None
     fallback: bool = False
     complaints: tuple[str, ...] = ()
+    clock: Clock = time
+    ids: Ids = _clock
+
+
+class Place(NamedTuple):
+    """What holds until a block ends, whatever `configure` says meanwhile."""
+
+    log_dir: Path
+    clock: Clock
+    ids: Ids
 
 
 def configure(
@@ -57,6 +73,7 @@ def configure(
     propagate_to: Iterable[str] | None = None,
     max_bytes: int | None = None,
     prices: Mapping[str, Mapping[str, float]] | None = None,
+    budgets: Mapping[str, Budget] | None = None,
     **unknown: object,
 ) -> None:
     """Set what is given, from the next operation on; `None` leaves a setting as it is.
@@ -79,6 +96,9 @@ def configure(
       `{"my-model": {"input": 0.5, "output": 1.5}}`; also `cache_read`, `cache_write`,
       `cache_write_1h` and `reasoning` (environment: `INSTRUMENT_PRICES`, a file with the same as
       JSON). They come before list prices, and count when the log is read.
+    - `budgets`: budgets over everything in the log, by name:
+      `{"daily": Budget(usd=20, per="day")}`; they hold for all processes that name them so, and
+      begin with what the log has of the period already. `{}` is none.
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
@@ -93,6 +113,7 @@ def configure(
         "propagate_to": propagate_to,
         "max_bytes": max_bytes,
         "prices": prices,
+        "budgets": budgets,
         **unknown,
     }
     checked = _checked(given)
@@ -108,28 +129,32 @@ def settings() -> Settings:
     if found is None:
         found = _resolve(_given, os.environ)
         for place in _places:
-            found = replace(found, log_dir=place, fallback=False)
+            found = replace(found, **place._asdict(), fallback=False)
         _current = found
     return found
 
 
 @contextmanager
-def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
+def override(
+    *, log_dir: Path, clock: Clock | None = None, ids: Ids | None = None, **changes: Any
+) -> Iterator[None]:
     """Put other settings in force for the whole process until the block ends.
 
-    `log_dir` holds until then, whatever `configure` says meanwhile.
+    `log_dir` holds until then, whatever `configure` says meanwhile, and so do a `clock` and `ids`.
     """
+    around = _place()
+    place = Place(log_dir, clock or around.clock, ids or around.ids)
     checked = _checked(changes)
     before, given, told_in = settings(), dict(_given), dict(_told_in)
     _given.update(checked)
-    _places.append(log_dir)
+    _places.append(place)
     _note_told_here(["log_dir", *checked])
     _put(None)
     try:
         yield
     finally:
-        if log_dir in _places:  # not in a fork that was given work for another log
-            _places.remove(log_dir)
+        if place in _places:  # not in a fork that was given work for another log
+            _places.remove(place)
         for now, earlier in ((_given, given), (_told_in, told_in)):
             now.clear()
             now.update(earlier)
@@ -138,7 +163,7 @@ def override(*, log_dir: Path, **changes: Any) -> Iterator[None]:
 
 def told() -> dict[str, Any]:
     """Return what was asked for: by the program, or where this process got its work from."""
-    return {**_given, "log_dir": _places[-1]} if _places else dict(_given)
+    return {**_given, "log_dir": _places[-1].log_dir} if _places else dict(_given)
 
 
 def hand_on(asked: Mapping[str, Any], *, at_start: bool = False) -> None:
@@ -181,6 +206,11 @@ def disabled_by_environment() -> bool:
     return os.environ.get("INSTRUMENT_DISABLED", "").lower() in ("1", "true", "yes", "on")
 
 
+def now() -> datetime:
+    """Return the moment by the clock in force: aware, in UTC."""
+    return datetime.fromtimestamp(clock.time_ns() / 1e9, UTC)
+
+
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     reject_unknown("configure", {each: given[each] for each in set(given) - set(_ACCEPTED)}, _NAMES)
     return {
@@ -189,10 +219,15 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(found: Settings | None) -> None:
-    global _current
+    global _current, clock, ids
     _current = found
+    clock, ids = _place()[1:]
     for listener in _listeners:
         listener()
+
+
+def _place() -> Place:
+    return _places[-1] if _places else _USUAL
 
 
 def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
@@ -210,6 +245,7 @@ def _resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settin
         propagate_to=given.get("propagate_to"),
         max_bytes=given.get("max_bytes", 2 * 1024**3),
         prices=given.get("prices") or variables.get("prices"),
+        budgets=given.get("budgets"),
     )
 
 
@@ -372,6 +408,19 @@ def _rates(name: str, rates: Any) -> dict[str, float]:
     return {kind: float(rate) for kind, rate in rates.items()}
 
 
+def _budgets(name: str, value: Any) -> dict[str, Budget]:
+    accepted = "budgets by name: {'daily': Budget(usd=20, per='day')}"
+    if not isinstance(value, Mapping):
+        raise ConfigurationTypeError(name, value, accepted)
+    for each, budget in value.items():
+        if not isinstance(each, str) or not isinstance(budget, Budget):
+            raise ConfigurationTypeError(name, {each: budget}, accepted)
+        if not 0 < len(each.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
+            longest = f"names of 1 to {_LONGEST_NAME} bytes"
+            raise ConfigurationError(name, each, longest)
+    return dict(value)
+
+
 RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 _PRICES = f"models with any of {', '.join(RATES)}, in US dollars per million tokens"
 _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
@@ -385,7 +434,9 @@ _ACCEPTED: dict[str, Callable[[str, Any], Any]] = {
     "propagate_to": _host_patterns,
     "max_bytes": _bytes,
     "prices": _prices,
+    "budgets": _budgets,
 }
+_LONGEST_NAME = 64
 _NAMES = f"one of {', '.join(_ACCEPTED)}"
 _VARIABLES = {
     "INSTRUMENT_DIR": "log_dir",
@@ -395,6 +446,9 @@ _VARIABLES = {
 _LONGEST_SECONDS = 1e18
 _given: dict[str, Any] = {}
 _current: Settings | None = None
-_places: list[Path] = []
+_places: list[Place] = []
+_USUAL = Place(Path(), time, _clock)
+clock: Clock = time
+ids: Ids = _clock
 _told_in: dict[str, int] = {}  # the process in which each setting was asked for
 _listeners: list[Callable[[], None]] = []

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
+import duckdb
 from duckdb import DuckDBPyConnection
 
 from instrument.pricing import DETAILS, KINDS, SEARCHES, Key, Pricing, Rates
 
-__all__ = ["MATTERS", "make_rates", "priced", "quoted"]
+__all__ = ["MATTERS", "make_rates", "priced", "quoted", "rates_table"]
+
+MOST_TABLES = 64
 
 MATTERS = " or ".join(
     f"contains(cast(metadata as varchar), '\"{name}\"')"
@@ -24,9 +27,9 @@ MATTERS = " or ".join(
 
 
 def make_rates(connection: DuckDBPyConnection, pricing: Pricing, keys: Iterable[Key]) -> None:
-    """Make the table `rates` of the rates of operations that have one of these keys."""
+    """Make the temporary table `rates` of the rates of operations that have one of these keys."""
     declared = ", ".join(f"{name} {kind}" for name, kind in _RATES.items())
-    connection.execute(f"create or replace table rates ({declared})")
+    connection.execute(f"create or replace temp table rates ({declared})")
     if pricing.model is not None:
         keys = [(None, "", pricing.model)]
     found = (_row(pricing, key, each) for key in keys for each in pricing.rates_of(key))
@@ -37,10 +40,11 @@ def make_rates(connection: DuckDBPyConnection, pricing: Pricing, keys: Iterable[
         connection.execute(f"insert into rates values {marks}", values)
 
 
-def priced(rows: str, pricing: Pricing) -> str:
+def priced(rows: str, pricing: Pricing, rates: str = "rates", *, is_detailed: bool = True) -> str:
     """Return a query for the operations in `rows` with their cost, and `saved` beside it.
 
-    The cost is what was given, else the list price.
+    The cost is what was given, else the list price. `is_detailed` says that it may depend on the
+    metadata of any of them.
     """
     cost, source = "listed", "case when listed is not null then 'list' end"
     if not pricing.replaces:
@@ -48,13 +52,38 @@ def priced(rows: str, pricing: Pricing) -> str:
         cost = "coalesce(cost_usd, listed)"
     is_of = _IS_OF if pricing.model is None else "true"
     dropped = ", ".join(["is_detailed", "listed", *_RATES])
-    saved = f"case when is_known and {_READ} + {_WRITTEN} > 0 then {_SAVED} end"
-    looked = f"select *, coalesce({MATTERS}, false) as is_detailed from ({rows})"
-    listed = f"select *, case when is_known then {_COST} end as listed"
+    saved, listed, detailed = _SAVED, _COST, f"coalesce({MATTERS}, false)"
+    if not is_detailed:
+        # of a fourth of the text, which takes longer to understand than thousands of rows to price
+        saved, listed, detailed = _saved(detailed=False), _cost(detailed=False), "false"
+    saved = f"case when is_known and {_READ} + {_WRITTEN} > 0 then {saved} end"
+    looked = f"select *, {detailed} as is_detailed from ({rows})"
+    listed = f"select *, case when is_known then {listed} end as listed"
+    joined = f"({looked}) left join {rates} on {is_of} and {_HOLDS}"
     return (
         f"select * exclude ({dropped}) replace ({cost} as cost_usd, {source} as cost_source),"
-        f" {saved} as saved from ({listed} from ({looked}) left join rates on {is_of} and {_HOLDS})"
+        f" {saved} as saved from ({listed} from {joined})"
     )
+
+
+def rates_table(connection: DuckDBPyConnection, pricing: Pricing, keys: Iterable[Key]) -> str:
+    """Return the name of a table of rates, which is made once in a database for the same keys."""
+    import hashlib  # it loads OpenSSL
+
+    named = (pricing.version, pricing.as_of, pricing.model, sorted(keys, key=str))
+    name = f"rates_{hashlib.blake2b(repr(named).encode(), digest_size=8).hexdigest()}"
+    known = "select table_name from duckdb_tables() where starts_with(table_name, 'rates_')"
+    made = {each for (each,) in connection.execute(known).fetchall()}
+    if name in made:
+        return name
+    make_rates(connection, pricing, named[-1])
+    if len(made) >= MOST_TABLES:
+        return "rates"
+    try:
+        connection.execute(f"create table {name} as from rates")
+    except (duckdb.CatalogException, duckdb.TransactionException):
+        return "rates"  # another thread makes it at this moment
+    return name
 
 
 def _row(pricing: Pricing, key: Key, rates: Rates) -> list[Any] | None:

@@ -13,6 +13,9 @@ from instrument.usage.reading import Reading
 __all__ = ["are_plausible", "impossible", "plus", "tokens_of", "without"]
 
 _MOST_TOKENS = 10**12
+_ALL_BITS = 2**39 - 1
+"""So many tokens, and any combination of their bits, are below the most."""
+
 _COUNTS = (
     "input_tokens",
     "output_tokens",
@@ -30,6 +33,21 @@ _PARTS = {
 
 def are_plausible(reading: Reading) -> bool:
     """Tell quickly that nothing is impossible; `False` means to look with `impossible`."""
+    new, output, total = reading.input_tokens, reading.output_tokens, reading.total_tokens
+    read, written = reading.cache_read_tokens, reading.cache_write_tokens
+    thought = reading.reasoning_tokens
+    read, written = 0 if read is None else read, 0 if written is None else written
+    thought = 0 if thought is None else thought
+    # the usual ones all at once: no bit is set above the largest
+    if type(new) is type(output) is type(total) is type(read) is type(written) is int and (
+        type(thought) is int and 0 <= new | output | total | read | written | thought <= _ALL_BITS
+    ):
+        is_free = reading.cost_usd is None and reading.cost_source is None
+        return is_free and read + written <= new and thought <= output
+    return _are_plausible(reading)
+
+
+def _are_plausible(reading: Reading) -> bool:
     counts = (
         reading.input_tokens,
         reading.output_tokens,

@@ -48,6 +48,7 @@ ENDS = (
 )
 _FIGURES = {
     "operations": "count(*)",
+    "retries": "count(*) filter (attempt > 1)",
     "without_usage": "count(*) filter (total is null and usage_operation_id is null)",
     **{
         name: f"coalesce(sum({name}) filter (is_billed), 0)::bigint"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
+from instrument import _config
 from instrument._files import close, open_locked
 from instrument._gather import Reading, start_order
 from instrument._health import Dropped, ours
@@ -140,7 +141,7 @@ class Examination:
 
     def __init__(self, reading: Reading, advance: Advance) -> None:
         self.dropped = Dropped()
-        self.clock = Clock(datetime.now(UTC))
+        self.clock = Clock(_config.now())
         self.runs: dict[str, str] = {}
         for line in scan(reading.sources, reading.skipped):
             self.dropped.add(line)
@@ -195,7 +196,7 @@ class _Findings:
 
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
-        self._now = datetime.now(UTC)
+        self._now = _config.now()
 
     def unreadable(self, check: str, error: Exception, cure: str | None) -> Finding:
         return self._finding(check, "problem", f"it cannot be examined: {error}", cure)

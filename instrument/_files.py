@@ -28,6 +28,7 @@ __all__ = [
     "is_there",
     "lock",
     "make_private_directory",
+    "open_appending",
     "open_locked",
     "open_private",
     "open_regular",
@@ -129,11 +130,24 @@ def open_locked(path: Path, *, exclusive: bool) -> OpenFile:
     return file
 
 
+def open_appending(path: Path) -> OpenFile:
+    """Open a file that is there to read it, and to write at its end; raise `OSError` for others."""
+    return _opened(_moved_up(open_regular(path, os.O_RDWR | os.O_APPEND)), path)
+
+
 def _open_once(path: Path, *, exclusive: bool) -> OpenFile:
-    descriptor = _moved_up(open_private(path, os.O_RDWR | os.O_APPEND))
+    file = _opened(_moved_up(open_private(path, os.O_RDWR | os.O_APPEND)), path)
+    try:
+        lock(file.descriptor, exclusive=exclusive)
+    except BaseException:
+        os.close(file.descriptor)
+        raise
+    return file
+
+
+def _opened(descriptor: int, path: Path) -> OpenFile:
     try:
         found = os.fstat(descriptor)
-        lock(descriptor, exclusive=exclusive)
     except BaseException:
         os.close(descriptor)
         raise

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from instrument import _config
 from instrument._begun import Begun, confirmed, interrupted, living, running
 from instrument._lines import decode_head, moment_of, operation_of, record_of
 from instrument._scan import Line, Skipped, Source, beginning, scan
 from instrument._snapshot import snapshot
 from instrument._stats import SessionFacts
 from instrument._wanted import Wanted
+from instrument._zones import joined, known_zones, zones
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
@@ -103,6 +105,8 @@ class Reading:
         known, generation = {session_id}, {session_id}
         while generation:
             born = self._pass(replace(wanted, sessions=frozenset(generation)), newest)
+            if self.archive is not None:
+                born |= self.archive.children(generation)
             generation = born - known
             known |= generation
         wanted = replace(wanted, sessions=frozenset(known))
@@ -125,7 +129,7 @@ class Reading:
         first = min((line.moment for line in alive.values()), default=None)
         since = [each for each in self.sources if each.reaches(first)]
         left = self.without_archived(confirmed(since, alive))
-        return sorted(running(left, datetime.now(UTC)), key=start_order)
+        return sorted(running(left, _config.now()), key=start_order)
 
     def latest_sessions(self, limit: int | None, wanted: Wanted) -> dict[str, list[Operation]]:
         """Return the operations of the sessions in which something began last, newest first."""
@@ -147,7 +151,7 @@ class Reading:
         for source in self.newest_sources:
             if limit == 0 or not source.reaches(floor()) or not source.reaches(wanted.since):
                 break
-            for line in scan([source], self.skipped, needles, floor=floor):
+            for line in self._latest_of(source, needles, wanted, floor):
                 session_id = line.head.session_id
                 if not session_id or not session_id.startswith(prefix):
                     continue
@@ -159,6 +163,18 @@ class Reading:
             for session_id, moment in self.archive.latest(wanted, prefix, limit, floor()):
                 latest[session_id] = max(moment, latest.get(session_id, moment))
         return sorted(latest, key=lambda each: (latest[each], each), reverse=True)[:limit]
+
+    def _latest_of(
+        self, source: Source, needles: list[bytes | None] | None, wanted: Wanted, floor: _Floor
+    ) -> Iterator[Line]:
+        """Yield the lines of a file, or where that is enough those from the floor on."""
+        if needles is not None or floor.limit is None:
+            yield from scan([source], self.skipped, needles)
+            return
+        found = zones(source)
+        for each in sorted(found, key=lambda each: each.last or _UNKNOWN, reverse=True):
+            if each.reaches(floor()) and each.reaches(wanted.since):
+                yield from scan([source], self.skipped, begin=each.begin, end=each.end)
 
     def _starts_in(self, source: Source, wanted: Wanted) -> Iterator[tuple[datetime, int]]:
         for line in scan([source], self.skipped, wanted.needles()):
@@ -188,7 +204,6 @@ class Reading:
         if self.archive is not None:
             for session_id, *entry in self.archive.entries(parents):
                 self.facts.setdefault(session_id, SessionFacts()).entered(*entry)
-            born |= self.archive.children(parents)
         return born
 
     def _archived(self, wanted: Wanted, newest: _Newest) -> Iterator[Line]:
@@ -205,7 +220,18 @@ class Reading:
         earliest, needles = wanted.earliest(), wanted.needles()
         for source in self.newest_sources:
             if source.reaches(earliest) and source.reaches(newest.oldest()):
-                yield from scan([source], self.skipped, needles)
+                yield from self._lines_of(source, wanted, needles)
+
+    def _lines_of(
+        self, source: Source, wanted: Wanted, needles: list[bytes | None] | None
+    ) -> Iterator[Line]:
+        """Yield the lines of a file that may be wanted, passing over what is known to hold none."""
+        if wanted.sessions is None:
+            yield from scan([source], self.skipped, needles)
+            return
+        named = (each for each in known_zones(source) if each.may_name(wanted.sessions))
+        for each in joined(named):
+            yield from scan([source], self.skipped, needles, begin=each.begin, end=each.end)
 
     def _learn(self, line: Line, sessions: Iterable[str]) -> None:
         session_id = line.head.session_id
@@ -260,26 +286,19 @@ class Reading:
 
 
 class _Floor:
-    """Tells before which moment nothing can be among the `limit` latest; `None`: unknown.
-
-    It only rises, so that an old answer is no wrong one, and is looked for now and then.
-    """
+    """Tells before which moment nothing can be among the `limit` latest; `None`: unknown."""
 
     def __init__(self, latest: dict[str, datetime], limit: int | None) -> None:
+        self.limit = limit
         self._latest = latest
-        self._limit = limit
-        self._found: datetime | None = None
-        self._asked = 0
 
     def __call__(self) -> datetime | None:
-        if self._limit and len(self._latest) >= self._limit:
-            if self._asked % _LOOKED_EVERY == 0:
-                self._found = heapq.nlargest(self._limit, self._latest.values())[-1]
-            self._asked += 1
-        return self._found
+        if self.limit and len(self._latest) >= self.limit:
+            return heapq.nlargest(self.limit, self._latest.values())[-1]
+        return None
 
 
-_LOOKED_EVERY = 16
+_UNKNOWN = "~"  # which sorts behind every timestamp
 
 
 def start_order(operation: Operation) -> tuple[datetime, str]:

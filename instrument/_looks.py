@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import duckdb
+import msgspec
 from duckdb import DuckDBPyConnection
 
 from instrument._archived import Archive, files_of, table_of
 from instrument._costs import MATTERS, quoted
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
-from instrument._scan import MAX_LINE_BYTES
 from instrument._snapshot import Archived
 from instrument.operation import MAX_COUNT, DroppedLine, Operation
 from instrument.pricing import Key
 
 __all__ = ["UNENDED", "Looks", "has_repeats", "keys_of", "outcome_of"]
+
+MOST_SEARCHED = 64 * 1024**2
+OBJECT_BYTES = 1024**2  # DuckDB divides a file in two of these among processors
 
 
 class Looks:
@@ -31,10 +35,13 @@ class Looks:
     ) -> None:
         self._connection = connection
         self._columns = columns
-        kept = [_kept(name) for name in columns or () if name not in _KEY]
-        self._expressions = ", ".join([_LOOKS, *kept])
-        connection.execute(f"create type file as enum ({', '.join(map(quoted, paths))})")
-        connection.execute(f"create table looks as {self._select([os.devnull])}")
+        kept = [name for name in columns or () if name not in _KEY]
+        self._expressions = ", ".join([_LOOKS, *map(_kept, kept)])
+        self._made: list[str] = []
+        connection.execute(f"create temp type file as enum ({', '.join(map(quoted, paths))})")
+        types = _TYPES | {name: _KEPT.get(name, "VARCHAR") for name in kept}
+        declared = ", ".join(f"{name} {kind}" for name, kind in types.items())
+        connection.execute(f"create temp table looks ({declared})")
 
     def fill(self, paths: list[str]) -> set[str]:
         """Look at files; return those with something that only `scan` understands."""
@@ -51,6 +58,26 @@ class Looks:
     def add(self, paths: list[str]) -> None:
         self._connection.execute(f"insert into looks {self._select(paths)}")
 
+    def add_operations(self, path: str, operations: Iterable[Operation | None]) -> None:
+        """Write operations to a file, and look at them too, if there are any."""
+        operations = iter(operations)
+        first = next((each for each in operations if each is not None), None)
+        if first is None:
+            return
+        with Path(path).open("wb") as file:
+            for each in chain([first], operations):
+                if each is not None:
+                    file.write(msgspec.json.encode(each) + b"\n")
+        self.add([path])
+        self._made.append(path)
+
+    def have_details(self, paths: Sequence[str]) -> bool:
+        """Tell whether the price of any operation in these files may depend on its metadata."""
+        if self._columns is None:
+            return _mention_details([*map(Path, [*paths, *self._made])])
+        query = "select 1 from looks where metadata is not null limit 1"
+        return bool(self._connection.execute(query).fetchall())
+
     def operations(
         self, paths: list[str], parts: list[Archived], archive: Archive | None
     ) -> tuple[str, Sequence[str]]:
@@ -60,8 +87,8 @@ class Looks:
         archive that are wanted beside them.
         """
         doubles = bool(self._connection.execute(_DOUBLES).fetchall())
-        self._connection.execute(f"create table repeats as {_REPEATS}")
-        self._connection.execute(f"create table keys as {_KEYS_OF.format('looks')}")
+        self._connection.execute(f"create temp table repeats as {_REPEATS}")
+        self._connection.execute(f"create temp table keys as {_KEYS_OF.format('looks')}")
         copied = self._copied(parts)
         if parts and archive is not None:
             self._learn(parts, archive, has_copies=copied is not None)
@@ -69,7 +96,8 @@ class Looks:
             rows = f"select {', '.join(self._columns)} from looks where service is not null"
             return rows, self._columns
         once = _ONCE if doubles else ""
-        rows = f"select {_COLUMNS} from {_lines(paths)} where {_IS_OPERATION} {once}"
+        lines = _lines([*paths, *self._made] or [os.devnull])
+        rows = f"select {_COLUMNS} from {lines} where {_IS_OPERATION} {once}"
         if copied is not None:
             known = f"select 1 from {copied} as known where known.operation_id = fresh.operation_id"
             rows = f"select * from ({rows}) as fresh where not exists ({known})"
@@ -105,6 +133,14 @@ class Looks:
 
     def _select(self, paths: list[str]) -> str:
         return f"select {self._expressions} from {_lines(paths)}"
+
+
+def _mention_details(paths: Sequence[Path]) -> bool:
+    """Tell whether details may stand in any of these files; of large ones that is not asked."""
+    if sum(each.stat().st_size for each in paths) > MOST_SEARCHED:
+        return True
+    texts = (each.read_bytes() for each in paths)
+    return any(text.find(each) >= 0 for text in texts for each in _DETAILS)
 
 
 def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Iterator[str]:
@@ -171,7 +207,7 @@ def _files(paths: Sequence[str | Path]) -> str:
     names = ", ".join(quoted(str(path)) for path in paths)
     return (
         f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
-        f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES}"
+        f" hive_partitioning = false, maximum_object_size = {OBJECT_BYTES}"
     )
 
 
@@ -203,6 +239,8 @@ _KEYS = [name for name in Operation.__struct_fields__ if name != "extra"]
 _KNOWN = {*_KEYS, "type", "run"}
 # which are no operation's, for that has other keys too
 _OF_DROPPED = {*DroppedLine.__struct_fields__, "type"}
+# any escape could hide one of the names
+_DETAILS = (b"\\u", b'"usage_details"', b'"impossible_usage"')
 _KEY = ("provider", "service", "model")
 _PARTS = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _NUMBERS = ", ".join(f"try_cast({name} as double) as {name}" for name in (*COUNTS, *AMOUNTS))
@@ -227,8 +265,8 @@ _IS_OPERATION = (
 _ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
 # the recorder's own form needs no look at the form of the rest
 _HAS_MOMENT = (
-    f"(length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T'"
-    f" or regexp_full_match(timestamp, '{_TIMESTAMP}'))"
+    "(case when length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T' then true"
+    f" else regexp_full_match(timestamp, '{_TIMESTAMP}') end)"
     " and moment is not null"
 )
 _LOOKS = f"""
@@ -250,6 +288,22 @@ _LOOKS = f"""
     case when {_IS_OPERATION} then service end as service,
     case when {_IS_OPERATION} then model end as model
 """
+_TYPES = {
+    "file": "file",
+    "is_plain": "BOOLEAN",
+    "ends": "UBIGINT",
+    "began": "TIMESTAMPTZ",
+    "begins": "VARCHAR",
+    "voids": "VARCHAR",
+    "pid": "DOUBLE",
+    "response": "UBIGINT",
+    "responding": "VARCHAR",
+} | dict.fromkeys(_KEY, "VARCHAR")
+_KEPT = (
+    {"timestamp": "TIMESTAMPTZ", "success": "BOOLEAN", "metadata": "JSON"}
+    | dict.fromkeys(COUNTS, "BIGINT")
+    | dict.fromkeys(AMOUNTS, "DOUBLE")
+)
 _DOUBLES = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
 _REPEATS = """
     select 1 as found from looks where response is not null

@@ -8,25 +8,28 @@ from functools import update_wrapper
 from typing import Any
 
 from instrument import _config, context
-from instrument.context import Scope, SessionIdentity, lineage, run_in
+from instrument.context import Gate, Scope, SessionIdentity, lineage, run_in
 
 __all__ = ["Portable", "at_start", "carrying", "handed_to_child", "portable", "scope_of"]
 
-Portable = tuple[str, str | None, str | None, str, str | None]
-"""A scope that pickles: the session's id, name and parent, the trace and the parent operation."""
+Portable = tuple[str, str | None, str | None, str, str | None, Gate | None]
+"""A scope that pickles: the session's id, name and parent, the trace, the parent operation, and the
+gate of its budgets."""
 
 
 def portable(scope: Scope) -> Portable:
     """Return what takes `scope`, as `elsewhere` gives it, to another process."""
     session = scope.session
     parent_id, trace_id = lineage(session, scope.parent, scope.parent_id)
-    return session.id, session.name, session.parent_id, trace_id, parent_id
+    return session.id, session.name, session.parent_id, trace_id, parent_id, session.gate
 
 
 def scope_of(found: Portable) -> Scope:
     """Return the same scope in the process where it arrived."""
-    session_id, name, around_id, trace_id, parent_id = found
-    return Scope(SessionIdentity(session_id, name, around_id, trace_id), parent_id=parent_id)
+    session_id, name, around_id, trace_id, parent_id, gate = found
+    session = SessionIdentity(session_id, name, around_id, trace_id)
+    session.gate = gate
+    return Scope(session, parent_id=parent_id)
 
 
 class Carrying:

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -122,18 +123,17 @@ def scan(
     *,
     begin: int = 0,
     end: int | None = None,
-    floor: Callable[[], datetime | None] = lambda: None,
 ) -> Iterator[Line]:
     """Yield the lines that contain one of `needles` (without them: all), file by file, in order.
 
-    `begin` and `end` are offsets of lines between which each file is read. Lines before `floor`,
-    which may rise meanwhile, may be left out. What is no line of ours goes to `skipped`.
+    `begin` and `end` are offsets of lines between which each file is read. What is no line of ours
+    goes to `skipped`.
     Raises `FileNotFoundError` for a file that vanished.
     """
     searched = _searchable(needles)
     for source in sources:
         for offset, block in blocks(source, skipped, max(begin, source.begin), end):
-            found = _hits(block, searched) if searched else _lines(block, floor())
+            found = _hits(block, searched) if searched else _lines(block)
             for start, data, head in found:
                 if head is None:
                     yield from _salvaged(source, offset + start, data, skipped)
@@ -191,8 +191,18 @@ def _admit(
     if stat.S_ISREG(status.st_mode):
         name = SEGMENT_NAME.fullmatch(path.name)
         writer = name.group(2) if name else ""
-        source = Source(path, log_dir, writer, _moment(status.st_mtime), may_vanish)
+        written_at = _written_at(status.st_mtime, name.group(1) if name else "")
+        source = Source(path, log_dir, writer, written_at, may_vanish)
         found.setdefault((status.st_dev, status.st_ino), source)
+
+
+def _written_at(seconds: float, day: str) -> datetime:
+    moment = _moment(seconds)
+    if moment.isoformat() >= day:
+        return moment
+    with suppress(ValueError):  # no such day
+        return datetime.fromisoformat(day).replace(tzinfo=UTC)  # by a clock that is ahead of ours
+    return moment
 
 
 def _moment(seconds: float) -> datetime:
@@ -268,10 +278,8 @@ def _after_line(descriptor: int, position: int) -> int:
     return position
 
 
-def _lines(block: bytes, floor: datetime | None) -> Iterator[tuple[int, bytes, Head | None]]:
+def _lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
     heads = decode_heads(block)
-    if floor is not None and heads is not None and _are_before(heads, floor):
-        return
     lines = [data for data in block.split(b"\n") if data]
     if heads is None or len(heads) != len(lines) or b"\n\n" in block or block[:1] == b"\n":
         yield from _odd_lines(block)
@@ -280,14 +288,6 @@ def _lines(block: bytes, floor: datetime | None) -> Iterator[tuple[int, bytes, H
     for data, head in zip(lines, heads, strict=True):
         yield start, data, head
         start += len(data) + 1
-
-
-def _are_before(heads: Sequence[Head], floor: datetime) -> bool:
-    """Tell whether all timestamps are in the recorder's form, and before `floor`."""
-    stamps = [head.timestamp or "" for head in heads]
-    if max(stamps, default="") >= floor.isoformat(timespec="microseconds").replace("+00:00", "Z"):
-        return False
-    return all(len(each) == 27 and each[10] == "T" and each[26] == "Z" for each in stamps)
 
 
 def _odd_lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:

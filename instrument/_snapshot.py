@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instrument import _config
 from instrument._scan import SEGMENT_NAME, Source, sources_of
 from instrument.archive import (
     NOTHING,
@@ -84,7 +85,7 @@ def closed_segments(sources: Iterable[Source], *, all_segments: bool = False) ->
 
     With `all_segments` also those that their writers would go on with.
     """
-    today = time.strftime("%Y-%m-%d", time.gmtime())
+    today = time.strftime("%Y-%m-%d", time.gmtime(_config.clock.time_ns() // 10**9))
     found = [
         (each, name[1], name[2], int(name[3]))
         for each in sources

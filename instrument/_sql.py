@@ -1,53 +1,88 @@
-"""The view `operations` in DuckDB, over the journal's own files wherever DuckDB can read them."""
+"""The log in DuckDB, over the journal's own files wherever DuckDB can read them."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
+from msgspec import Struct
 
-from instrument._archived import table_of
+from instrument._archived import opened, shared, table_of
 from instrument._begun import Begun
-from instrument._costs import make_rates, priced, quoted
+from instrument._costs import priced, quoted, rates_table
 from instrument._gather import Reading
 from instrument._lines import operation_of
 from instrument._looks import UNENDED, Looks, keys_of
 from instrument._scan import Skipped, Source, scan
+from instrument._snapshot import Archived
+from instrument._zones import Zone, joined, zones
 from instrument.errors import QueryError, reject_type
 from instrument.operation import Operation
 
-__all__ = ["Params", "database", "rows_of", "run"]
+__all__ = ["Params", "View", "database", "rows_of", "run"]
+
+MOST_COPIED = 256 * 1024**2
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
 
+class View(Struct, frozen=True):
+    """A log in a database: tables, as SQL, of its operations with cost and `saved` beside it.
+
+    `fresh` has those of the journal alone, `charged` all; without prices these are `journal` and
+    `bare`.
+    """
+
+    connection: DuckDBPyConnection
+    journal: str
+    fresh: str
+    charged: str
+    bare: str
+    columns: Sequence[str] = ()
+    parts: Sequence[Archived] = ()
+
+    def of_days(self, days: Collection[date]) -> str:
+        """Return `bare` with only what is archived of some days (UTC)."""
+        names = {str(each) for each in days}
+        parts = [each for each in self.parts if each.part.day in names]
+        return _with_archived(self.journal, self.columns, parts)
+
+    @property
+    def operations(self) -> str:
+        """The table that users know."""
+        return f"(select * exclude (saved) from {self.charged})"
+
+
 @contextmanager
 def database(
-    reading: Reading, since: datetime | None = None, columns: Sequence[str] | None = None
-) -> Iterator[DuckDBPyConnection]:
-    """Open a database in memory with the view `operations`; raises `QueryError`.
+    reading: Reading,
+    since: datetime | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    is_own: bool = False,
+) -> Iterator[View]:
+    """Open a database in memory with a log in it; raises `QueryError`.
 
     With `since`, files that were last written to before are passed over. With `columns` no others
     are needed, and only for sums: files are read once if possible, the parts of tokens may be 0
-    where they are unknown, and metadata missing where no price depends on it.
+    where they are unknown, and metadata missing where no price depends on it. With `is_own` the
+    database is nobody else's; else what is not temporary in it stays for the next question.
     """
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    # which it shows on standard output by itself, at a prompt and under `python -c`
-    connection.execute("set enable_progress_bar = false")
-    with tempfile.TemporaryDirectory(prefix="instrument-") as scratch:
-        connection.execute(f"set temp_directory = {quoted(scratch)}")
+    with tempfile.TemporaryDirectory(prefix="instrument-") as scratch, ExitStack() as stack:
+        if is_own:
+            connection = opened()
+            connection.execute(f"set temp_directory = {quoted(scratch)}")
+        else:
+            connection = stack.enter_context(shared())
         try:
             sources = [each for each in reading.sources if each.reaches(since)]
-            _define_view(connection, reading, sources, since, Path(scratch), columns)
-            yield connection
+            yield _view(connection, reading, sources, since, Path(scratch), columns)
         except duckdb.Error as error:
             _look_again_if_vanished(reading)
             raise QueryError(str(error)) from error
@@ -62,8 +97,9 @@ def run(reading: Reading, query: str, params: Params) -> DuckDBPyRelation:
     """Run `query` over the view `operations` of what `reading` found; its rows are in memory."""
     if not isinstance(query, str):
         reject_type("query", query, "SQL as text")
-    with database(reading) as connection:
-        return rows_of(connection, query, params)
+    with database(reading, is_own=True) as view:
+        view.connection.execute(f"create view operations as from {view.operations}")
+        return rows_of(view.connection, query, params)
 
 
 def rows_of(connection: DuckDBPyConnection, query: str, params: Params) -> DuckDBPyRelation:
@@ -76,45 +112,94 @@ def rows_of(connection: DuckDBPyConnection, query: str, params: Params) -> DuckD
     return rows
 
 
-def _define_view(
+def _view(
     connection: DuckDBPyConnection,
     reading: Reading,
     sources: list[Source],
     since: datetime | None,
     scratch: Path,
     columns: Sequence[str] | None,
-) -> None:
-    """Define `operations`, `charged` with what their cached tokens saved, and `fresh` of these.
-
-    `fresh` are those of the journal alone, `bare` all without prices.
+) -> View:
+    """Look at the log and define its tables.
 
     What DuckDB cannot read, or cannot know, stands in files in `scratch`. A file with a single
     odd line is read by `scan` as a whole, so that no line counts twice.
     """
-    named = {str(each.path.absolute()): each for each in sources}
+    named = dict(_pieces(sources, since, scratch))
     healed, unended = str(scratch / "healed.jsonl"), str(scratch / "unended.jsonl")
     # what stands before `begin` of a file counts in the archive
-    readable = [path for path, each in named.items() if _can_be_named(path) and not each.begin]
+    readable = [
+        path
+        for path, each in named.items()
+        if _can_be_named(path) and not (each.begin and _is_whole(path, each))
+    ]
     looks = Looks(connection, [*readable, healed, unended], columns)
     odd = (named.keys() - set(readable)) | looks.fill(readable)
     begun = Begun()
-    _write(healed, _healed([named[path] for path in named if path in odd], reading.skipped, begun))
-    looks.add([healed])
-    _write(unended, _interrupted(connection, reading, begun, named, odd))
-    looks.add([unended])
+    if odd:
+        lines = _healed([named[path] for path in named if path in odd], reading.skipped, begun)
+        looks.add_operations(healed, lines)
+    looks.add_operations(unended, _interrupted(connection, reading, begun, named, odd))
     parts = [each for each in reading.snapshot.parts if each.part.reaches(since, None)]
     whole = [path for path in readable if path not in odd]
-    rows, kept = looks.operations([*whole, healed, unended], parts, reading.archive)
-    make_rates(connection, reading.pricing, keys_of(connection))
-    connection.execute(f"create view fresh as {priced(rows, reading.pricing)}")
-    everything, bare = "from fresh", rows
-    if parts:
-        archived = f"select {', '.join(kept)} from {table_of(parts)}"
-        everything += f" union all by name {priced(archived, reading.pricing)}"
-        bare += f" union all by name {archived}"
-    connection.execute(f"create view charged as {everything}")
-    connection.execute(f"create view bare as {bare}")
-    connection.execute("create view operations as select * exclude (saved) from charged")
+    rows, kept = looks.operations(whole, parts, reading.archive)
+    rates = rates_table(connection, reading.pricing, keys_of(connection))
+    is_detailed = looks.have_details(whole)
+    fresh = f"({priced(rows, reading.pricing, rates, is_detailed=is_detailed)})"
+    journal = f"({rows})"
+    if not parts:
+        return View(connection, journal, fresh, fresh, journal)
+    archived = _archived(kept, parts)
+    charged = f"(from {fresh} union all by name {priced(archived, reading.pricing, rates)})"
+    bare = _with_archived(journal, kept, parts)
+    return View(connection, journal, fresh, charged, bare, kept, parts)
+
+
+def _pieces(
+    sources: Sequence[Source], since: datetime | None, scratch: Path
+) -> Iterator[tuple[str, Source]]:
+    """Yield what to read of each source: its file, or a copy of the rest where most is older."""
+    for number, source in enumerate(sources):
+        path = source.path
+        if since is not None and _size(source) <= MOST_COPIED:
+            found = zones(source)
+            fresh = [each for each in found if each.reaches(since)]
+            if 2 * len(fresh) < len(found):
+                path = scratch / f"piece-{number}.jsonl"
+                _copy(source, fresh, path)
+        yield str(path.absolute()), source
+
+
+def _copy(source: Source, found: Sequence[Zone], path: Path) -> None:
+    with path.open("wb") as target:
+        try:
+            with source.path.open("rb") as file:
+                for each in joined(found):
+                    file.seek(each.begin)
+                    target.write(file.read(each.end - each.begin))
+        except FileNotFoundError:
+            if not source.may_vanish:
+                raise
+
+
+def _size(source: Source) -> int:
+    try:
+        return source.path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_whole(path: str, source: Source) -> bool:
+    """Tell whether a file to read is the source itself."""
+    return path == str(source.path.absolute())
+
+
+def _archived(columns: Sequence[str], parts: Sequence[Archived]) -> str:
+    return f"select {', '.join(columns)} from {table_of(parts)}"
+
+
+def _with_archived(table: str, columns: Sequence[str], parts: Sequence[Archived]) -> str:
+    return f"(from {table} union all by name {_archived(columns, parts)})" if parts else table
 
 
 def _healed(sources: list[Source], skipped: Skipped, begun: Begun) -> Iterator[Operation | None]:
@@ -137,7 +222,8 @@ def _interrupted(
         return reading.interrupted(ids)
     query = "select distinct file from looks where pid in (select unnest($1))"
     seen = connection.execute(query, [[pid for _, _, pid in unended]]).fetchall()
-    silent = named.keys() - {path for (path,) in seen}
+    whole = {path for path, each in named.items() if _is_whole(path, each)}
+    silent = whole - {path for (path,) in seen}
     where = {begins: named[path] for path, begins, _ in unended}
     return reading.interrupted(ids, where, frozenset(named[path] for path in silent))
 
@@ -152,9 +238,3 @@ def _look_again_if_vanished(reading: Reading) -> None:
         if not source.may_vanish:
             source.path.stat()
     reading.snapshot.check_archives()
-
-
-def _write(path: str, operations: Iterable[Operation | None]) -> None:
-    with Path(path).open("wb") as file:
-        for operation in filter(None, operations):
-            file.write(msgspec.json.encode(operation) + b"\n")

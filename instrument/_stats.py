@@ -77,6 +77,7 @@ def session_stats(
         cancelled_count=outcomes["cancelled"],
         partial_count=outcomes["partial"],
         interrupted_count=outcomes["interrupted"],
+        retry_count=sum(each.attempt is not None and each.attempt > 1 for each in operations),
         **sums,
         total_tokens=sum(total_tokens(each) or 0 for each in billed),
         operations_without_usage=sum(map(_is_without_usage, operations)),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
-from duckdb import DuckDBPyConnection
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -28,7 +27,7 @@ from instrument._days import (
 from instrument._gather import Reading
 from instrument._grouped import PERIODS, in_order
 from instrument._looks import has_repeats
-from instrument._sql import database
+from instrument._sql import View, database
 from instrument._stats import cache_hit_ratio, success_rate_of
 from instrument._wanted import Wanted, condition
 from instrument.operation import SummaryRow
@@ -51,31 +50,41 @@ def summed(
     """
     where, params = condition(wanted)
     keys = {key for by in groupings for key in by}
-    with database(reading, wanted.since, _columns(keys | params.keys())) as connection:
-        repeats = has_repeats(connection)
+    with database(reading, wanted.since, _columns(keys | params.keys())) as view:
+        repeats = has_repeats(view.connection)
         billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
         results = []
         for by in groupings:
-            kept = _kept(reading, by, wanted, zone, may_stand_in=not repeats)
-            rows = charged("charged" if kept is None else kept.table, where, billed)
+            kept = _kept(reading, view, by, wanted, zone, may_stand_in=not repeats)
+            rows = charged(view.charged if kept is None else kept.table, where, billed)
             if kept is None:
-                query = _query(by, rows, _days(connection, by, zone))
-                found = connection.execute(query, params).fetchall()
+                query = _query(by, rows, _days(view, by, zone))
+                found = view.connection.execute(query, params).fetchall()
             else:
-                found = _with_kept(connection, by, zone, wanted, kept, rows)
+                found = _with_kept(view, by, zone, wanted, kept, rows)
             results.append(sorted((_row(by, row) for row in found), key=partial(in_order, by)))
     return results
 
 
 class _Kept(Struct, frozen=True):
-    """The rows of what days came to that are wanted, beside the operations in `table`."""
+    """The rows of what days came to that are wanted, beside the operations in `table`.
+
+    `stand_in` says that they stand for all that is archived.
+    """
 
     table: str
     rows: str
+    stand_in: bool = False
 
 
 def _kept(
-    reading: Reading, by: Sequence[str], wanted: Wanted, zone: tzinfo, *, may_stand_in: bool
+    reading: Reading,
+    view: View,
+    by: Sequence[str],
+    wanted: Wanted,
+    zone: tzinfo,
+    *,
+    may_stand_in: bool,
 ) -> _Kept | None:
     """Return what archived days came to, or only those without operations, if it is any use."""
     archive = reading.archive
@@ -92,15 +101,15 @@ def _kept(
     ]
     whole_days = all(each is None or _is_midnight(each) for each in (wanted.since, wanted.until))
     dates = archive.dates()
-    files = archive.days(reading.pricing.version())
+    files = archive.days(reading.pricing.version)
     if files and may_stand_in and whole_days and _is_utc(zone, dates):
         rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
-        return _Kept("fresh", rows)
+        return _Kept(view.fresh, rows, stand_in=True)
     if files := archive.days():
         if dates:
             asked.append(f"day not in {of_days(dates)}")
         rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
-        return _Kept("charged", rows)
+        return _Kept(view.charged, rows)
     return None
 
 
@@ -119,7 +128,7 @@ def _is_utc(zone: tzinfo, dates: Collection[date]) -> bool:
 
 
 def _with_kept(
-    connection: DuckDBPyConnection,
+    view: View,
     by: Sequence[str],
     zone: tzinfo,
     wanted: Wanted,
@@ -129,35 +138,58 @@ def _with_kept(
     """Add up operations and what days came to."""
     params = condition(wanted)[1]
     day = "day" if set(PERIODS) & set(by) else DAY
-    rows = f"{sums(_days(connection, by, zone), day)} union all by name select * from {kept.rows}"
-    added = added_up(f"select * from ({rows}) where level = ''", by, _OF_DAY, _ADDED)
-    found = connection.execute(f"with these as {charged} {added}", params).fetchall()
-    shares = _shares(connection, by, zone, wanted, kept)
-    return [(*row, shares.get(row[: len(by)], (None, None, None))) for row in found]
+    rows = f"{sums(_days(view, by, zone), day)} union all by name select * from {kept.rows}"
+    made = f"create or replace temp table summed as with these as {charged} {rows}"
+    view.connection.execute(made, params)
+    added = added_up("select * from summed where level = ''", by, _OF_DAY, _ADDED)
+    found = view.connection.execute(added).fetchall()
+    errors = _errors_of(view, by)
+    shares = _shares(view, by, zone, wanted, kept)
+    return [
+        (*row, errors.get(row[: len(by)], {}), shares.get(row[: len(by)], (None, None, None)))
+        for row in found
+    ]
+
+
+def _errors_of(view: View, by: Sequence[str]) -> dict[tuple[Any, ...], dict[str, int]]:
+    """Return how often each type of error is in each group of what is summed."""
+    failed = "select * from summed where level = '' and error_type is not null"
+    counts = {"error_type": "error_type", "count": _added("operations")}
+    expressions = [*map(_key, by), *(f"{each} as {name}" for name, each in counts.items())]
+    query = f"select {', '.join(expressions)} from ({failed}) group by all"
+    found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
+    for *key, error_type, count in view.connection.execute(query).fetchall():
+        found[tuple(key)][error_type] = count
+    return found
 
 
 def _shares(
-    connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo, wanted: Wanted, kept: _Kept
+    view: View, by: Sequence[str], zone: tzinfo, wanted: Wanted, kept: _Kept
 ) -> dict[tuple[Any, ...], Any]:
     """Return the percentiles of each group: those of kept days as they were kept."""
     where, params = condition(wanted)
     found: dict[tuple[Any, ...], Any] = {}
+    table = view.bare
     if "day" in by:
         level = level_of([*by, *params])
-        columns = ", ".join([*by, "shares"])
-        query = f"select {columns} from {kept.rows} where level = {quoted(level)}"
-        found = {row[:-1]: row[-1] for row in connection.execute(query, params).fetchall()}
-        if kept.table == "fresh":
-            days = connection.execute(f"select distinct {DAY} from fresh where {where}", params)
-            where = f"{where} and {_within([day for (day,) in days.fetchall()])}"
-    keys = [f"{_OF_DAY.get(key, key)} as key_{key}" for key in by]
+        query = f"select {', '.join([*by, 'shares'])} from summed where level = {quoted(level)}"
+        found = {row[:-1]: row[-1] for row in view.connection.execute(query).fetchall()}
+        if kept.stand_in:
+            query = f"select distinct {DAY} from {view.journal} where {where}"
+            days = [day for (day,) in view.connection.execute(query, params).fetchall()]
+            table, where = view.of_days(days), f"{where} and {_within(days)}"
+    keys = list(map(_key, by))
     query = f"""
-        with these as (select * from bare where {where})
-        select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(connection, by, zone)}
+        with these as (select * from {table} where {where})
+        select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(view, by, zone)}
         {"group by" if by else "having count(*) > 0"} {", ".join(f"key_{key}" for key in by)}
     """
-    rows = connection.execute(query, params).fetchall()
+    rows = view.connection.execute(query, params).fetchall()
     return found | {row[:-1]: row[-1] for row in rows}
+
+
+def _key(name: str) -> str:
+    return f"{_OF_DAY.get(name, name)} as key_{name}"
 
 
 def _within(days: Sequence[date]) -> str:
@@ -182,22 +214,22 @@ def _columns(named: set[str]) -> list[str]:
     return columns
 
 
-def _days(connection: DuckDBPyConnection, by: Sequence[str], zone: tzinfo) -> str:
+def _days(view: View, by: Sequence[str], zone: tzinfo) -> str:
     """Return what gives the operations of `these` the column `day`."""
     if not set(PERIODS) & set(by):
         return "these"
     if zone is UTC:
         return "(select *, cast(timestamp as date) as day from these)"
-    query = "select distinct cast(timestamp as date) from operations"
-    dates = {found for (found,) in connection.execute(query).fetchall()}
+    query = f"select distinct cast(timestamp as date) from {view.bare}"
+    dates = {found for (found,) in view.connection.execute(query).fetchall()}
     nearby = (-1, 0, 1)
     days = {found + timedelta(days=off) for found in dates if _is_usual(found) for off in nearby}
-    connection.execute(
-        "create or replace table days (day date, begins timestamptz, ends timestamptz)"
+    view.connection.execute(
+        "create or replace temp table days (day date, begins timestamptz, ends timestamptz)"
     )
     for day in days:
         bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
-        connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
+        view.connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
     return "these join days on timestamp >= begins and timestamp < ends"
 
 
@@ -246,7 +278,7 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         p99_seconds=p99,
         services=tuple(sorted(told["services"])),
         models=tuple(sorted(told["models"] or ())),
-        errors=_errors(told["error_types"] or ()),
+        errors=dict(told["errors"] or {}),
         success_rate=success_rate_of(outcomes),
         cache_hit_ratio=cache_hit_ratio(found["cache_read_tokens"], found["input_tokens"]),
         cost_coverage=told["priced"] / told["bearing"] if told["bearing"] else None,
@@ -254,14 +286,6 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         first_at=first.astimezone(UTC),
         last_at=last.astimezone(UTC),
     )
-
-
-def _errors(types: Sequence[str | dict[str, Any]]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for each in types:
-        name, count = (each, 1) if isinstance(each, str) else (each["type"], each["count"])
-        counts[name] += count
-    return dict(counts)
 
 
 def _last(latest_start: datetime, ends_us: int) -> datetime:
@@ -285,6 +309,7 @@ _FIGURES = {
     "cancelled_count": _counted("outcome = 'cancelled'"),
     "partial_count": _counted("outcome = 'partial'"),
     "interrupted_count": _counted("outcome = 'interrupted'"),
+    "retry_count": _counted("attempt > 1"),
     "input_tokens": _charged("input_tokens"),
     "output_tokens": _charged("output_tokens"),
     "cache_read_tokens": _charged("cache_read_tokens"),
@@ -304,7 +329,7 @@ _FIGURES = {
     "ends": ENDS,
     "services": "array_agg(distinct service)",
     "models": "array_agg(distinct model) filter (where model is not null)",
-    "error_types": "array_agg(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
+    "errors": "histogram(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
     "shares": SHARES,
 }
 
@@ -319,6 +344,8 @@ _ADDED = {
         f"{outcome}_count": _added("operations", f"outcome = '{outcome}'")
         for outcome in ("error", "cancelled", "partial", "interrupted")
     },
+    # days that were summed up before they were counted have none, and then it is unknown
+    "retry_count": "case when count(retries) = count(*) then cast(sum(retries) as bigint) end",
     "input_tokens": _added("input_tokens"),
     "output_tokens": _added("output_tokens"),
     "cache_read_tokens": _added("cache_read_tokens"),
@@ -337,8 +364,6 @@ _ADDED = {
     "ends": "max(ends)",
     "services": _FIGURES["services"],
     "models": _FIGURES["models"],
-    "error_types": "array_agg({'type': error_type, 'count': operations})"
-    " filter (where error_type is not null)",
 }
 _OF_SESSION = {"name": "max(session_name)", "parent": "max(parent_session_id)"}
 _RAW = {*[*_FIGURES][[*_FIGURES].index("ok_count") :], *_OF_SESSION}
@@ -346,4 +371,5 @@ _NEEDED = (
     *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
     *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
     *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata", "kind"),
+    "attempt",
 )

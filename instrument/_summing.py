@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from instrument._archived import files_of
-from instrument._costs import make_rates, priced
+from instrument._costs import MATTERS, make_rates, priced
 from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
 from instrument._filing import connected, copy, file
 from instrument.archive import FORMAT, Manifest, Part
@@ -21,9 +21,7 @@ AT_ONCE = 500_000  # operations, whose durations are sorted in memory
 
 def is_behind(manifest: Manifest, pricing: Pricing) -> bool:
     """Tell whether days have got operations since they were summed up, or prices have changed."""
-    return bool(manifest.parts) and (
-        bool(manifest.unsummed) or manifest.prices != pricing.version()
-    )
+    return bool(manifest.parts) and (bool(manifest.unsummed) or manifest.prices != pricing.version)
 
 
 def summed_up(
@@ -31,7 +29,7 @@ def summed_up(
 ) -> Manifest:
     """Return a manifest in which all days are summed up; what has been is not done again."""
     changed = set(manifest.unsummed)
-    if manifest.prices != pricing.version():
+    if manifest.prices != pricing.version:
         changed = {each.day for each in manifest.parts}
     files: list[Path] = []
     with connected(scratch) as connection:
@@ -39,7 +37,9 @@ def summed_up(
             table = files_of(directory / each.path for each in parts)
             keys = f"select distinct provider, service, model from {table} where model is not null"
             make_rates(connection, pricing, connection.execute(keys).fetchall())
-            rows = priced(f"select * from {table}", pricing)
+            details = f"select 1 from {table} where {MATTERS} limit 1"
+            is_detailed = bool(connection.execute(details).fetchall())
+            rows = priced(f"select * from {table}", pricing, is_detailed=is_detailed)
             repeats = any(each.repeats for each in parts)
             billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
             query = sums(charged(f"({rows})", "true", billed), DAY)
@@ -53,7 +53,7 @@ def summed_up(
         query = f"{' union all by name '.join(found)} order by level, day"
         facts = {"v": FORMAT, "summed": manifest.batches()}
         file(connection, query, scratch, directory / target, facts=facts)
-    return replace(manifest, days=target, prices=pricing.version(), unsummed=())
+    return replace(manifest, days=target, prices=pricing.version, unsummed=())
 
 
 def _by_days(parts: Sequence[Part], days: set[str]) -> Iterator[list[Part]]:

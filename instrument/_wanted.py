@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 from msgspec import Struct
 
+from instrument import _config
 from instrument._lines import OUTCOMES, Head, outcome_of
 from instrument._scan import needle
 from instrument.errors import ConfigurationError, reject_type, reject_unknown
@@ -94,7 +94,7 @@ def wanted(
         check_text(name, value)
     if outcome is not None and outcome not in OUTCOMES:
         raise ConfigurationError("outcome", outcome, f"one of {', '.join(OUTCOMES)}")
-    now = datetime.now(UTC)
+    now = _config.now()
     return Wanted(
         sessions=None if session is None else frozenset([session]),
         service=service,
@@ -155,7 +155,7 @@ def moment_of_filter(
     name: str, value: datetime | timedelta | None, now: datetime | None = None
 ) -> datetime | None:
     """Return the moment that a filter names; raises `ConfigurationError`."""
-    now = now or datetime.now(UTC)
+    now = now or _config.now()
     if isinstance(value, timedelta):
         try:
             return now - value
@@ -176,7 +176,7 @@ def _born(session_ids: Collection[str]) -> datetime | None:
     """Return when the first of these sessions was made, which ids that we made tell."""
     made = [_MADE.fullmatch(each) for each in session_ids]
     seconds = [int(each[1]) for each in made if each is not None]
-    if not seconds or len(seconds) < len(made) or min(seconds) > time.time():
+    if not seconds or len(seconds) < len(made) or min(seconds) > _config.clock.time_ns() / 1e9:
         return None
     return datetime.fromtimestamp(min(seconds), UTC)
 

@@ -17,12 +17,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from instrument import _clock
+from instrument._clock import Clock, Ids
 from instrument._files import lock, make_private_directory, open_private, read_regular
 from instrument._guard import belongs_to_program
 from instrument.carrier import is_session_id
 from instrument.context import SessionIdentity
 
-__all__ = ["AmbientSession", "new_session_id"]
+__all__ = ["AmbientSession"]
 
 LOOK_EVERY_SECONDS = 1.0
 _LOCK_WITHIN_SECONDS = 0.02
@@ -42,10 +44,14 @@ class AmbientSession:
     Never raises for what a file system does: then the session is a provisional one, in memory.
     """
 
-    def __init__(self, log_dir: Path, timeout_seconds: float) -> None:
+    def __init__(
+        self, log_dir: Path, timeout_seconds: float, clock: Clock = time, ids: Ids = _clock
+    ) -> None:
         self._log_dir = log_dir
         self._path = log_dir / "session.json"
         self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._ids = ids
         self._look_every_seconds = min(LOOK_EVERY_SECONDS, timeout_seconds / 4)
         self._identity: SessionIdentity | None = None
         self._provisional: SessionIdentity | None = None
@@ -66,7 +72,7 @@ class AmbientSession:
     def provisional(self) -> SessionIdentity:
         """Return the session in memory, where nothing may be written."""
         if self._identity is None:
-            self._identity = self._provisional = SessionIdentity(new_session_id())
+            self._identity = self._provisional = SessionIdentity(self._ids.new_session_id())
         return self._identity
 
     def _find(self, *, refresh: bool) -> SessionIdentity:
@@ -82,7 +88,7 @@ class AmbientSession:
 
     def _looked_up(self, *, refresh: bool) -> SessionIdentity:
         stored = self._living()
-        if stored is None or (refresh and _idle_seconds(stored) >= self._look_every_seconds):
+        if stored is None or (refresh and self._idle_seconds(stored) >= self._look_every_seconds):
             stored = self._refreshed_or_new() or stored
         if stored is None:
             return self.provisional()
@@ -114,7 +120,7 @@ class AmbientSession:
             if not _is_taken(descriptor):
                 return None
             stored = self._living() or self._new()
-            stored.last_activity = time.time()
+            stored.last_activity = self._now_seconds()
             self._write(stored)
             return stored
         finally:
@@ -128,13 +134,22 @@ class AmbientSession:
             if belongs_to_program(error):
                 raise
             return None
-        alive = is_session_id(stored.session_id) and _idle_seconds(stored) < self._timeout_seconds
+        alive = (
+            is_session_id(stored.session_id) and self._idle_seconds(stored) < self._timeout_seconds
+        )
         return stored if alive else None
 
     def _new(self) -> Stored:
-        now = time.time()
+        now = self._now_seconds()
         waiting, self._provisional = self._provisional, None
-        return Stored(new_session_id() if waiting is None else waiting.id, now, now)
+        return Stored(self._ids.new_session_id() if waiting is None else waiting.id, now, now)
+
+    def _idle_seconds(self, stored: Stored) -> float:
+        # a clock that was set back must not keep a session alive for long
+        return abs(self._now_seconds() - stored.last_activity)
+
+    def _now_seconds(self) -> float:
+        return self._clock.time_ns() / 1e9
 
     def _write(self, stored: Stored) -> None:
         temporary = self._path.with_name(f"session.json.{os.getpid()}.tmp")
@@ -145,11 +160,6 @@ class AmbientSession:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-
-
-def new_session_id() -> str:
-    """Return `session_<unix seconds>_<8 hex>`."""
-    return f"session_{int(time.time())}_{os.urandom(4).hex()}"
 
 
 def _is_taken(descriptor: int) -> bool:
@@ -167,8 +177,3 @@ def _write_file(path: Path, data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
-
-
-def _idle_seconds(stored: Stored) -> float:
-    # a clock that was set back must not keep a session alive for long
-    return abs(time.time() - stored.last_activity)

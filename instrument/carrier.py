@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 __all__ = [
+    "BUDGETS",
     "HEADERS",
     "Carried",
     "from_environment",
@@ -23,6 +24,9 @@ __all__ = [
     "trace_id_of",
     "with_session",
 ]
+
+BUDGETS = "INSTRUMENT_BUDGETS"
+"""The variable that names the ledgers of the budgets that a child process shares."""
 
 HEADERS = ("traceparent", "baggage")
 """The names of W3C's headers, in lower case."""

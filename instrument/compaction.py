@@ -244,6 +244,8 @@ def _write(log_dir: Path, moved: list[_Held], ended: dict[str, list[Operation]])
         batch.fill([(each.source, each.survey) for each in moved], ended, before)
         after = batch.write(before)
     write_manifest(log_dir, after)
+    for each in set(before.sessions) - set(after.sessions):
+        (directory / each).unlink(missing_ok=True)
     new = after.parts[len(before.parts) :]
     return Compaction(
         segments=len(moved),

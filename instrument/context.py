@@ -20,6 +20,7 @@ __all__ = [
     "Beside",
     "Entered",
     "Gate",
+    "Gates",
     "Scope",
     "SessionIdentity",
     "bind_to_context",
@@ -45,8 +46,30 @@ class Gate(Protocol):
     def admit(self, operation: Any) -> None:
         """Return to let the `RunningOperation` begin; raise what the caller shall see."""
 
+    def text(self) -> str:
+        """Return what tells a child process of it, in its environment."""
+
+    def open(self) -> None:
+        """Make what other processes shall find."""
+
+    def withdraw(self, operation: Any) -> None:
+        """Take note that an operation which was admitted did not begin."""
+
     def settle(self, operation: Any, line: Any) -> None:
         """Take note of the finished operation's `OperationLine`."""
+
+    def charge(self, line: Any) -> None:
+        """Take note of the `OperationLine` of one that was not asked about before."""
+
+
+class Gates(Protocol):
+    """Makes the gates of processes with budgets."""
+
+    def named(self, settings: Any) -> Gate:
+        """Return the gate of the budgets over everything in a log, of the `Settings` in force."""
+
+    def inherited(self, told: str, settings: Any) -> Gate | None:
+        """Return the gate that the environment variable of a process speaks of."""
 
 
 class Beside(Protocol):
@@ -138,6 +161,9 @@ def give_way(entry: Entered, outer: Scope | None, outermost: Scope) -> None:
 
 scope: ContextVar[Scope | None] = ContextVar("instrument_scope", default=None)
 beside: Beside | None = None
+gates: Gates | None = None
+backdrop: Scope | None = None
+"""What a test run is recorded in, which is not around what a test captures."""
 
 
 def run_in(carried: Scope, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

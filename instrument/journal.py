@@ -50,15 +50,17 @@ _OPERATION = b'{"timestamp":'
 _SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
 Report = Callable[[str, str], None]
-Clock = Callable[[], float]
+Seconds = Callable[[], float]
+Nanoseconds = Callable[[], int]
 
 
 class Journal:
     """Appends lines to the day's segment, and notices when that was deleted, moved or grew full.
 
     `report(what, where)` hears of what went wrong, and may be called often; `grown(size)` hears,
-    at most once, that the log holds more than `max_bytes`. `clock` gives Unix seconds. What is
-    untold in the `account` is told after the next line that can be written.
+    at most once, that the log holds more than `max_bytes`. `clock` gives Unix seconds,
+    `monotonic_ns` what `append` is told. What is untold in the `account` is told after the next
+    line that can be written.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class Journal:
         report: Report,
         grown: Callable[[int], None],
         account: Account | None = None,
-        clock: Clock = time.time,
+        clock: Seconds = time.time,
+        monotonic_ns: Nanoseconds = perf_counter_ns,
     ) -> None:
         self._directory = log_dir / "journal"
         self._fsync = fsync
@@ -79,6 +82,7 @@ class Journal:
         self._grown = grown
         self._account = account or Account()
         self._clock = clock
+        self._monotonic_ns = monotonic_ns
         self._segment: OpenFile | None = None
         self._retired: list[OpenFile] = []
         self._torn = False
@@ -112,7 +116,7 @@ class Journal:
         if written != len(data):
             return self._cut_short(segment, len(data) - written)
         # threading.active_count() takes a lock that a signal handler may have interrupted
-        if _thread._count() and not keeping and perf_counter_ns() - now_ns > SLOW_WRITE_NS:
+        if _thread._count() and not keeping and self._monotonic_ns() - now_ns > SLOW_WRITE_NS:
             self._keep(now_ns)
         if self._fsync:
             self._sync(segment)
@@ -173,7 +177,7 @@ class Journal:
         looked = now_ns + LOOK_EVERY_NS == self._look_at_ns
         is_sampled = not looked and line.startswith(_OPERATION)
         if is_sampled:
-            self._account.sample(perf_counter_ns() - now_ns)
+            self._account.sample(self._monotonic_ns() - now_ns)
         # another thread may have torn a line meanwhile
         self._is_due = self._torn or not is_sampled
         if self._account.untold_count:
@@ -208,9 +212,9 @@ class Journal:
 
     def _kept(self, descriptor: int, data: bytes) -> int:
         """Write with the lock kept; not again soon if the disk is slow, for the others waited."""
-        began_ns = perf_counter_ns()
+        began_ns = self._monotonic_ns()
         written = write(descriptor, data)
-        if perf_counter_ns() - began_ns <= SLOW_WRITE_NS:
+        if self._monotonic_ns() - began_ns <= SLOW_WRITE_NS:
             self._slow_in_a_row = 0
             return written
         # one alone may have lost the processor meanwhile

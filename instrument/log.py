@@ -24,6 +24,7 @@ from instrument._lines import operation_of
 from instrument._premises import Finding, not_there
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._skew import in_call_order
+from instrument._spending import forget_ledgers, states
 from instrument._stats import SessionFacts, session_stats
 from instrument._wanted import (
     Filters,
@@ -34,6 +35,7 @@ from instrument._wanted import (
     moment_of_filter,
     wanted,
 )
+from instrument.budget import BudgetState
 from instrument.errors import (
     ConfigurationError,
     FormatError,
@@ -41,7 +43,7 @@ from instrument.errors import (
     reject_type,
 )
 from instrument.operation import Health, Operation, SessionStats, SummaryRow
-from instrument.pricing import Pricing
+from instrument.pricing import Pricing, usual
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -94,7 +96,7 @@ class UsageLog:
     @property
     def pricing(self) -> Pricing:
         """The prices with which the log is read."""
-        return self._pricing or Pricing(settings().prices)
+        return self._pricing or usual(settings().prices)
 
     def repriced(
         self, *, as_of: datetime | timedelta | None = None, model: str | None = None
@@ -289,19 +291,19 @@ class UsageLog:
         Takes the filters of `operations`. Raises `MissingDependencyError` without pyarrow.
         """
         _needs("pyarrow", "to_arrow()")
-        return self._selected(wanted(session, **filters)).to_arrow_table()
+        return self._selected(wanted(session, **filters), lambda rows: rows.to_arrow_table())
 
     def to_pandas(self, session: str | None = None, **filters: Unpack[Filters]) -> pandas.DataFrame:
         """Return the same as a pandas data frame. Raises `MissingDependencyError` without it."""
         _needs("pandas", "to_pandas()")
-        frame: pandas.DataFrame = self._selected(wanted(session, **filters)).df()
+        frame: pandas.DataFrame = self._selected(wanted(session, **filters), lambda rows: rows.df())
         return frame
 
     def to_polars(self, session: str | None = None, **filters: Unpack[Filters]) -> polars.DataFrame:
         """Return the same as a polars data frame. Raises `MissingDependencyError` without it."""
         _needs("polars", "to_polars()")
         _needs("pyarrow", "to_polars()")
-        frame: polars.DataFrame = self._selected(wanted(session, **filters)).pl()
+        frame: polars.DataFrame = self._selected(wanted(session, **filters), lambda rows: rows.pl())
         return frame
 
     def write_parquet(
@@ -339,7 +341,7 @@ class UsageLog:
         """
         from instrument.compaction import Compaction, compact  # it loads duckdb
 
-        total, pricing = Compaction(), Pricing(settings().prices)
+        total, pricing = Compaction(), usual(settings().prices)
         for path in self.paths:
             total += compact(path, pricing, all_segments=all, advance=advance)
         return total
@@ -347,9 +349,10 @@ class UsageLog:
     def prune(self, older_than: datetime | timedelta, *, keep_summary: bool = False) -> Pruned:
         """Remove for good what began before a moment, an aware datetime or a timedelta ago.
 
-        Whole days (UTC) go, and those sessions in which nothing happened later; closed segments
-        are compacted before. With `keep_summary` the sums of these days stay, by service and
-        model, and `summary` goes on to count them in.
+        Whole days (UTC) go, those sessions in which nothing happened later, and what was spent of
+        budgets of which nobody spent since; closed segments are compacted before. With
+        `keep_summary` the sums of these days stay, by service and model, and `summary` goes on to
+        count them in.
 
         Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
         """
@@ -362,6 +365,7 @@ class UsageLog:
         total = Pruned()
         for path in self.paths:
             total += prune(path, before, keep_summary=keep_summary)
+            forget_ledgers(path, before)
         return total
 
     def follow(
@@ -373,6 +377,15 @@ class UsageLog:
         """
         follower = Follower(lambda: self.paths, wanted(session, **filters))
         return _followed(follower, poll_seconds)
+
+    def budgets(self, *, refused: str | None = None, limit: int | None = None) -> list[BudgetState]:
+        """Return how budgets stand: named ones in their latest period, then the newest sessions'.
+
+        `refused`: those alone that refused a call of this session. `limit` is for sessions'.
+        """
+        return [
+            found for path in self.paths for found in states(path, refused=refused, limit=limit)
+        ]
 
     def health(self) -> Health:
         """Tell how recording goes: what was recorded, what was lost, and what it costs.
@@ -430,10 +443,10 @@ class UsageLog:
 
         return self._ask(lambda reading: summed(reading, groupings, asked, zone))
 
-    def _selected(self, asked: Wanted) -> DuckDBPyRelation:
+    def _selected(self, asked: Wanted, form: Callable[[DuckDBPyRelation], _Answer]) -> _Answer:
         from instrument._select import selected  # it loads duckdb
 
-        return self._ask(lambda reading: selected(reading, asked))
+        return self._ask(lambda reading: selected(reading, asked, form))
 
     def _read_for_iterating(self, is_last: bool) -> Reading:
         reading = Reading(self.paths, self.pricing, may_vanish=is_last)

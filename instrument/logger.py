@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from time import perf_counter_ns, time, time_ns
+from time import time
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
 from instrument import context
 from instrument._clean import jsonable, plain_text, shown_error
-from instrument._clock import format_timestamp, new_id
+from instrument._clock import format_timestamp
 from instrument._config import as_path
 from instrument._counts import impossible
 from instrument._guard import belongs_to_program
@@ -115,11 +115,15 @@ class UsageLogger:
             active = self._recorder()
             if not active.enabled or isinstance(context.scope.get(), Muted):
                 return
-            now_ns = perf_counter_ns()
+            now_ns = active.now_ns()
             line = _line(active, self.service, operation, tokens, duration, metadata)
             _put_verdict(line, active, success, error_type, error_message)
-            _put_place(line, self._inside(active, now_ns))
+            inside = self._inside(active, now_ns)
+            _put_place(line, inside)
             active.write(line, now_ns)
+            for gate in (inside.session.gate, active.gate):
+                if gate is not None:
+                    gate.charge(line)
         except Exception as error:
             swallow(error)
 
@@ -231,7 +235,7 @@ def _line(
         noted = {**noted, "impossible_usage": jsonable(dropped)}
     seconds = float(duration or 0.0)
     return OperationLine(
-        timestamp=format_timestamp(time_ns() - int(seconds * 1e9)),
+        timestamp=format_timestamp(active.time_ns() - int(seconds * 1e9)),
         session_id="",
         service=service,
         operation=plain_text(operation),
@@ -239,7 +243,7 @@ def _line(
         duration_seconds=seconds,
         tokens=tokens,
         metadata=noted,
-        operation_id=new_id(),
+        operation_id=active.new_id(),
         pid=active.pid,
     )
 

@@ -168,7 +168,9 @@ class SessionStats(Struct, frozen=True, kw_only=True):
     interpolate linearly. `cost_usd` is `None` when nothing is priced; `cost_coverage` is the
     share (0..1) of token-bearing operations that have a price. `cache_hit_ratio` is the share
     (0..1) of the input that came from a cache, `None` where nothing did; `cache_saved_usd` is what
-    that saved of the list price, less what writing to the cache cost more.
+    that saved of the list price, less what writing to the cache cost more. `retry_count` is how
+    many operations are known to be another attempt at what had failed before; `None` where that is
+    unknown, because what is left of their days was summed up before it was counted.
     """
 
     session_id: str
@@ -179,6 +181,7 @@ class SessionStats(Struct, frozen=True, kw_only=True):
     cancelled_count: int = 0
     partial_count: int = 0
     interrupted_count: int = 0
+    retry_count: int | None = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,19 @@ from msgspec.structs import force_setattr
 
 from instrument.operation import Operation
 
-__all__ = ["DETAILS", "KINDS", "SEARCHES", "Key", "KindRates", "Pricing", "Rates", "is_available"]
+__all__ = [
+    "DETAILS",
+    "KINDS",
+    "SEARCHES",
+    "Key",
+    "KindRates",
+    "Pricing",
+    "Rates",
+    "is_available",
+    "usual",
+]
+
+MOST_KNOWN = 10_000  # models, of which a hostile log could name any number
 
 Key = tuple[str | None, str, str]
 """The provider, the service and the model of an operation, which say what its rates are."""
@@ -131,7 +143,8 @@ class Rates(Struct, frozen=True):
         that is not the sum of its parts leaves open what was used.
         """
         new, output = one.input_tokens, one.output_tokens
-        if not _details(one).keys() <= _DETAILS:
+        details = _details(one)
+        if not details.keys() <= _DETAILS:
             return None
         if new is None:
             return _times(one.tokens, self.input) if output is self.output is None else None
@@ -139,6 +152,10 @@ class Rates(Struct, frozen=True):
         output, thought = output or 0, one.reasoning_tokens or 0
         if one.tokens not in (None, new + output):
             return None
+        if not details:
+            return self._cost_of_text(
+                new - read - written, read, written, output - thought, thought
+            )
         kinds = self._cost_of_kinds(one)
         if kinds is None:
             return None
@@ -171,6 +188,27 @@ class Rates(Struct, frozen=True):
             _times(long_lived, self.cache_write_1h, self.cache_write, self.input),
         )
         return (read + written) * self.input - (paid or 0.0)
+
+    def _cost_of_text(
+        self, new: int, read: int, written: int, said: int, thought: int
+    ) -> float | None:
+        """Return the cost of one response that has tokens of text alone, as most have."""
+        if new < 0 or said < 0:
+            return None
+        cost: list[float] = []
+        for count, *rates in (
+            (new, self.input),
+            (read, self.cache_read, self.input),
+            (written, self.cache_write, self.input),
+            (said, self.output),
+            (thought, self.reasoning, self.output),
+        ):
+            if count:
+                rate = _first(*rates)
+                if rate is None:
+                    return None
+                cost.append(count * rate)
+        return sum([*cost, self.request or 0.0])
 
     def _cost_of_kinds(self, one: Operation) -> tuple[float, int, int, int] | None:
         """Return the cost of the tokens with rates of their own, and how many these are.
@@ -222,8 +260,9 @@ class Pricing:
         """Whether given costs are left aside."""
         return self.as_of is not None or self.model is not None
 
+    @cached_property
     def version(self) -> str:
-        """Name the price list: by the versions of its data and of our rules, and your own rates."""
+        """The name of the price list: the versions of its data and of our rules, and own rates."""
         import hashlib  # it loads OpenSSL
 
         own = hashlib.blake2b(repr(sorted(self._own.items())).encode(), digest_size=8).hexdigest()
@@ -258,8 +297,20 @@ class Pricing:
         """Return the rates of a model, of which one at most holds for any call."""
         found = self._known.get(key)
         if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             found = self._known[key] = self._found(key)
         return found
+
+    def may_price(self, service: str, model: str) -> bool:
+        """Tell whether anybody's price of a model is known, before it is known who will answer."""
+        if self.rates_of((None, service, model)):
+            return True
+        snapshot = None if self.model is not None else _snapshot()
+        if snapshot is None:
+            return False
+        name, providers = model.lower(), snapshot.providers
+        return any(one.find_model(name, all_providers=providers) for one in providers)
 
     def _rates(self, one: Operation) -> Rates | None:
         if (one.model is None and self.model is None) or "impossible_usage" in one.metadata:
@@ -279,6 +330,15 @@ class Pricing:
             provider, service, model = None, "", self.model
         found = _model_of(provider, service, model)
         return () if found is None else tuple(_all_rates(found))
+
+
+def usual(own: dict[str, dict[str, float]] | None) -> Pricing:
+    """Return the list prices with your own rates: the same object for as long as these are."""
+    global _usual
+    known = _usual
+    if known is None or known[0] is not own:
+        known = _usual = (own, Pricing(own))
+    return known[1]
 
 
 def is_available() -> bool:
@@ -464,6 +524,9 @@ def _first(*rates: float | None) -> float | None:
 def _sum(*amounts: float | None) -> float | None:
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if len(known) == len(amounts) else None
+
+
+_usual: tuple[Any, Pricing] | None = None
 
 
 def _version_of(distribution: str) -> str:

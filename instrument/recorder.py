@@ -35,8 +35,8 @@ from instrument._config import Settings
 from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
-from instrument.carrier import from_environment
-from instrument.context import Scope, SessionIdentity
+from instrument.carrier import BUDGETS, from_environment, outer_trace
+from instrument.context import Gate, Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
 from instrument.operation import OperationLine
@@ -94,6 +94,9 @@ class Recorder:
         self.enabled: bool = settings.enabled and IS_SUPPORTED
         self.closed: bool = False
         self.pid: int = os.getpid()
+        self.time_ns: Callable[[], int] = settings.clock.time_ns
+        self.now_ns: Callable[[], int] = settings.clock.perf_counter_ns
+        self.new_id: Callable[[], str] = settings.ids.new_id
         self._account = account_of(settings.log_dir)
         self._journal = Journal(
             settings.log_dir,
@@ -102,14 +105,23 @@ class Recorder:
             report=self._report,
             grown=self._grown,
             account=self._account,
+            clock=lambda: settings.clock.time_ns() / 1e9,
+            monotonic_ns=self.now_ns,
         )
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
-        self._ambient = AmbientSession(settings.log_dir, settings.session_timeout_seconds)
+        self._ambient = AmbientSession(
+            settings.log_dir, settings.session_timeout_seconds, settings.clock, settings.ids
+        )
         self._ambient_scope = Scope(SessionIdentity(""))
+        self.gate: Gate | None = _named_gate(settings)
         self._inherited = _inherited(self)
         if self.enabled and settings.fallback:
             self._use_fallback(settings.log_dir)
         _living.add(self)
+
+    def inherited(self) -> Scope | None:
+        """Return the session that this process was started in, if any."""
+        return self._inherited
 
     def outermost(self, now_ns: int) -> Scope:
         """Return the scope of an operation outside every session: inherited or ambient."""
@@ -157,15 +169,20 @@ class Recorder:
 
     def call(self, what: str, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Return what the user's callback returns, or `FAILED`; calls in it are not tracked."""
-        before = context.scope.get()
         try:
-            context.scope.set(Muted.here())
-            return callback(*arguments)
+            return self.muted(callback, *arguments)
         except Exception as error:  # the callback's failure must not become its caller's
             if belongs_to_program(error, in_callback=True):
                 raise
             self.warn(what, f"{what} raised {error!r}; it is left out of the record")
             return FAILED
+
+    def muted(self, callback: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a callback returns, or raise what it raises; calls in it are not tracked."""
+        before = context.scope.get()
+        try:
+            context.scope.set(Muted.here())
+            return callback(*arguments)
         finally:
             context.scope.set(before)
 
@@ -228,7 +245,8 @@ class Recorder:
 
     def _ambient_as_scope(self, session: SessionIdentity) -> Scope:
         if self._ambient_scope.session is not session:
-            self._ambient_scope = Scope(session)
+            parent_id, session.trace_id = outer_trace(os.environ)
+            self._ambient_scope = Scope(session, parent_id=parent_id)
         return self._ambient_scope
 
     def _report(self, what: str, where: str) -> None:
@@ -383,7 +401,16 @@ def _inherited(active: Recorder) -> Scope | None:
     if carried is None:
         return None
     session = SessionIdentity(carried.session_id, trace_id=carried.trace_id)
+    budgets = os.environ.get(BUDGETS)
+    if budgets and context.gates is not None:
+        session.gate = context.gates.inherited(budgets, active.settings)
     return Scope(session, parent_id=carried.parent_id)
+
+
+def _named_gate(settings: Settings) -> Gate | None:
+    if not settings.budgets or context.gates is None:
+        return None
+    return context.gates.named(settings)
 
 
 _living: weakref.WeakSet[Recorder] = weakref.WeakSet()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns, time_ns
 from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
 from instrument import context
 from instrument._clean import copied, shown, shown_error
-from instrument._clock import format_timestamp, new_id
+from instrument._clock import format_timestamp
 from instrument._counts import plus, tokens_of
 from instrument._finished import (
     NOTHING,
@@ -103,6 +102,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
     following: Following | None = None
     announced: bool = False
     done: bool = False
+    reserved: Any = None
+    allowed: int = 0
 
     def __repr__(self) -> str:
         return f"<RunningOperation {self.site.service} {self.site.operation} {self.id}>"
@@ -146,7 +147,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def returned(self, result: Any, read: Reader | None) -> None:
         """End with what the call returned, as `read` understands it."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -166,7 +167,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             raise
 
     def _raised(self, error: BaseException) -> None:
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         if self.done or self.recorder.closed:
             return
         try:
@@ -180,6 +181,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         except Exception as ours:
             swallow(ours)
 
+    def ended(self, now_ns: int, said: Reading | None, verdict: Reading | None) -> None:
+        """End as of `now_ns` with what is known of it otherwise than by a result.
+
+        `verdict` is what went wrong, if anything did.
+        """
+        if self.done or self.recorder.closed:
+            return
+        try:
+            self._end(now_ns, said, None, verdict)
+        except Exception as error:
+            swallow(error)
+
     def left_early(self) -> None:
         """End a stream whose consumer wants no more of it."""
         self.raised(GeneratorExit())
@@ -192,24 +205,31 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following.chunks += 1
         following.latest = chunk
         if following.first_chunk_ns is None:
-            following.first_chunk_ns = perf_counter_ns()
-        self._merge(following, chunk)
+            following.first_chunk_ns = self.recorder.now_ns()
+        try:
+            following.merge.add(chunk)
+        except Exception as error:  # a chunk that cannot be looked at must not cost the record
+            self.recorder.not_read(error, kind_name(type(chunk)))
 
     def opened(self, opening: Any) -> None:
         """Take into account what a followed result says before its first chunk."""
         if self.following is not None:
-            self._merge(self.following, opening)
+            try:
+                self.following.merge.add(opening)
+            except Exception as error:  # as in `yielded`
+                self.recorder.not_read(error, kind_name(type(opening)))
 
     def exhausted(self, *value: Any) -> None:
         """End a followed result that came to its end; `value` is a generator's return value."""
-        now_ns = perf_counter_ns()
+        now_ns = self.recorder.now_ns()
         following = self.following
         if self.done or self.recorder.closed or following is None:
             return
         try:
             for returned in value:
-                following.merge.add(returned)
-                following.latest = following.latest if returned is None else returned
+                if returned is not None:
+                    following.merge.add(returned)
+                    following.latest = returned
             reading = self._merged(following)
             if self.site.asks and not following.is_tap:
                 reading = self._asked(value[0] if value else reading or Reading(), reading)
@@ -232,31 +252,60 @@ class RunningOperation(Scope, eq=False, weakref=True):
             pid=self.recorder.pid,
             run=self.recorder.hold_run_lock(),
         )
-        self.recorder.write(line, perf_counter_ns())
-        self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
+        self.recorder.write(line, self.recorder.now_ns())
+        self._restart()
 
     def withdraw(self) -> None:
         """Take the begin line back: what the call returned has not started yet."""
         self.site.lazy = True
-        if self.announced:
-            self.announced = False
-            self.recorder.write(VoidLine(self.id), perf_counter_ns())
+        if self.reserved is not None:
+            _give_back(self)
+        self._void()
+
+    def requested(self, model: str | None, allowed: int) -> None:
+        """Take into account what the request says, where our own patch of a client sees it.
+
+        `allowed` is the largest number of tokens that the response may have, 0 if it does not say.
+        Raises what the gates raise, and then there was no operation.
+        """
+        self.model = model or self.model
+        if self.reserved is None:
+            return
+        self.allowed = allowed
+        try:
+            _give_back(self)
+            _admit(self)
+        except BaseException:
+            self.done = True
+            self._void()
+            raise
 
     def start(self, outer: Scope | None) -> None:
-        """Begin anew, inside of what is current at the first step of what the call returned."""
+        """Begin anew, inside of what is current at the first step of what the call returned.
+
+        Raises what the gates raise.
+        """
         try:
             _move(self, outer)
-            self.started_ns, self.begun_ns = time_ns(), perf_counter_ns()
-            if self.site.slow:
-                self.announce()
+            self._restart()
         except Exception as error:
             swallow(error)
+        if self.session.gate is not None or self.recorder.gate is not None:
+            try:
+                _admit(self)
+            except BaseException:
+                self.done = True
+                raise
+        if self.site.slow:
+            _announce(self)
 
-    def _merge(self, following: Following, chunk: Any) -> None:
-        try:
-            following.merge.add(chunk)
-        except Exception as error:  # a chunk that cannot be looked at must not cost the record
-            self.recorder.not_read(error, kind_name(type(chunk)))
+    def _void(self) -> None:
+        if self.announced:
+            self.announced = False
+            self.recorder.write(VoidLine(self.id), self.recorder.now_ns())
+
+    def _restart(self) -> None:
+        self.started_ns, self.begun_ns = self.recorder.time_ns(), self.recorder.now_ns()
 
     def _read(self, read: Reader, result: Any) -> Reading | None:
         try:
@@ -365,14 +414,19 @@ class RunningOperation(Scope, eq=False, weakref=True):
             site.slow = elapsed_ns > SLOW_NS
         self.done = True
         active.write(line, now_ns)
-        if session.gate is not None:
-            session.gate.settle(self, line)
+        if session.gate is not None or active.gate is not None:
+            _settle(self, line)
 
 
-def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
+def begin(
+    site: Site,
+    outer: Scope | None,
+    model: str | None = None,
+    noted: dict[str, Any] | None = None,
+) -> RunningOperation | None:
     """Begin an operation inside `outer`, what is current; `None` if it shall not be recorded.
 
-    Raises what the session's gate raises.
+    `model` and `noted`, its metadata, come before those of the site. Raises what the gates raise.
     """
     try:
         active = recorder()
@@ -381,7 +435,7 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
         kind = type(outer)
         if kind is Muted:
             return None
-        around: Any = active.outermost(perf_counter_ns()) if outer is None else outer
+        around: Any = active.outermost(active.now_ns()) if outer is None else outer
         parent = around if kind is RunningOperation else around.parent
         session = around.session
         operation = RunningOperation(
@@ -393,23 +447,42 @@ def begin(site: Site, outer: Scope | None) -> RunningOperation | None:
             site,
             session.trace_id,
             active,
-            new_id(),
-            time_ns(),
-            perf_counter_ns(),
+            active.new_id(),
+            active.time_ns(),
+            active.now_ns(),
             {},
-            None if site.metadata is None else copied(site.metadata),
-            site.model,
+            noted if site.metadata is None else copied(site.metadata),
+            site.model if model is None else model,
         )
         if context.beside is not None:
             context.beside.began(operation)
     except Exception as error:
         swallow(error)
         return None
-    if session.gate is not None:
-        session.gate.admit(operation)
+    if session.gate is not None or active.gate is not None:
+        _admit(operation)
     if site.slow and not site.lazy:
         _announce(operation)
     return operation
+
+
+def _admit(operation: RunningOperation) -> None:
+    """Ask the gates of session and settings; each gives back what all have if it refuses."""
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.admit(operation)
+
+
+def _settle(operation: RunningOperation, line: OperationLine) -> None:
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.settle(operation, line)
+
+
+def _give_back(operation: RunningOperation) -> None:
+    for gate in (operation.session.gate, operation.recorder.gate):
+        if gate is not None:
+            gate.withdraw(operation)
 
 
 def _move(operation: RunningOperation, outer: Scope | None) -> None:
@@ -417,7 +490,8 @@ def _move(operation: RunningOperation, outer: Scope | None) -> None:
     operation.left, operation.outer = False, outer
     if isinstance(outer, Muted):
         return
-    around = operation.recorder.outermost(perf_counter_ns()) if outer is None else outer
+    active = operation.recorder
+    around = active.outermost(active.now_ns()) if outer is None else outer
     parent = around if isinstance(around, RunningOperation) else around.parent
     operation.session = around.session
     operation.parent_id = around.parent_id if parent is None else parent.id

@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from time import perf_counter_ns, time_ns
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from instrument import carrier, context
+from instrument import _config, carrier, context
+from instrument._asking import gate_of_session
 from instrument._clean import copied
 from instrument._clock import format_timestamp
 from instrument._guard import belongs_to_program
 from instrument._opentelemetry import session_beside
-from instrument.ambient import new_session_id
+from instrument.budget import Budget
 from instrument.carrier import Carried
 from instrument.context import (
     Entered,
@@ -53,7 +53,7 @@ class Session(SessionIdentity):
     It may be entered again, nested and at the same time elsewhere.
     """
 
-    __slots__ = ("_given_id", "_started_ns", "_written_by", "metadata")
+    __slots__ = ("_around", "_budget", "_given_id", "_started_ns", "_written_by", "metadata")
 
     def __init__(
         self,
@@ -64,15 +64,19 @@ class Session(SessionIdentity):
         trace_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         given_id: str | None = None,
+        budget: Budget | None = None,
+        around: Gate | None = None,
     ) -> None:
         # not by super(), which costs a request that joins a session a tenth of what it pays us
         self.id = id
         self.name = name
         self.parent_id = parent_id
         self.trace_id = trace_id
-        self.gate: Gate | None = None
+        self.gate = around
+        self._around = around
+        self._budget = budget
         self.metadata: dict[str, Any] = metadata if metadata is not None else {}
-        self._started_ns = time_ns()
+        self._started_ns = _config.clock.time_ns()
         self._given_id = given_id
         self._written_by: Recorder | None = None
 
@@ -88,6 +92,8 @@ class Session(SessionIdentity):
     def __enter__(self) -> Session:
         outer = context.scope.get()
         if not isinstance(outer, Muted):
+            if self._budget is not None or self._given_id is not None:
+                _put_gate(self)
             _write(self)
             enter_session(_entry(self, outer))
         return self
@@ -142,6 +148,11 @@ class Session(SessionIdentity):
         variables = carrier.to_environment(self._carried(), log_dir, os.environ)
         if context.beside is not None:
             variables["TRACEPARENT"] = context.beside.traceparent() or variables["TRACEPARENT"]
+        if self._budget is not None or self._given_id is not None:
+            _put_gate(self)
+        budgets = "" if self.gate is None else self.gate.text()
+        if budgets or carrier.BUDGETS in os.environ:
+            variables[carrier.BUDGETS] = budgets
         return variables
 
     def _carried(self) -> Carried:
@@ -159,25 +170,28 @@ class Session(SessionIdentity):
         return found.session is self and not isinstance(found, RunningOperation)
 
     def _afresh(self) -> Session:
-        return session(self.name, id=self._given_id, metadata=self.metadata)
+        return session(self.name, id=self._given_id, budget=self._budget, metadata=self.metadata)
 
 
 def session(
     name: str | None = None,
     *,
     id: str | None = None,  # noqa: A002 - the contract's name
+    budget: Budget | None = None,
     metadata: Mapping[str, Any] | None = None,
     **unknown: NoReturn,
 ) -> Session:
     """Return a session to enter, `with` or `async with`, or to decorate a function with.
 
     - `name`: what people call it.
-    - `id`: join the session of this id, begun here or anywhere else.
+    - `id`: join the session of this id, begun here or anywhere else, and its budget.
+    - `budget`: what may be spent in it, by all threads, tasks and processes, and in the sessions
+      inside of it; what does not fit raises `BudgetExceeded` before it is called.
     - `metadata`: what is recorded with it.
 
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
-    reject_unknown("session", dict(unknown), "name, id or metadata")
+    reject_unknown("session", dict(unknown), "name, id, budget or metadata")
     if name is not None and not isinstance(name, str):
         cure = "; to decorate with it, write @session()" if callable(name) else ""
         raise ConfigurationTypeError("session name", name, f"text or None{cure}")
@@ -185,19 +199,27 @@ def session(
         raise ConfigurationTypeError("session id", id, _ALPHABET)
     if id is not None and not carrier.is_session_id(id):
         raise ConfigurationError("session id", id, _ALPHABET)
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationTypeError("session budget", budget, "a Budget, as Budget(usd=5)")
+    if budget is not None and budget.per is not None:
+        raise ConfigurationError(
+            "session budget", budget, "one without per=, or configure(budgets={...}) for this one"
+        )
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationTypeError("session metadata", metadata, "a mapping with text as keys")
     for key in metadata or ():
         if not isinstance(key, str):
             raise ConfigurationTypeError("session metadata key", key, "text")
-    parent_id, trace_id = _around()
+    parent_id, trace_id, gate = _around()
     return Session(
-        id or new_session_id(),
+        id or _config.ids.new_session_id(),
         name,
         parent_id if parent_id != id else None,
         trace_id=trace_id,
         metadata=copied(dict(metadata or {})),
         given_id=id,
+        budget=budget,
+        around=gate,
     )
 
 
@@ -207,7 +229,7 @@ def current_session() -> Session:
     if isinstance(found, Session):
         return found
     trace_id = found.trace_id or carrier.outer_trace(os.environ)[1]
-    return Session(found.id, found.name, found.parent_id, trace_id=trace_id)
+    return Session(found.id, found.name, found.parent_id, trace_id=trace_id, around=found.gate)
 
 
 def carried_here() -> Carried:
@@ -244,16 +266,33 @@ def _carried_at(found: Scope) -> Carried:
     return Carried(found.session.id, *lineage(found.session, parent, found.parent_id))
 
 
-def _around() -> tuple[str | None, str | None]:
-    """Return the id of the session that is around here, and its trace id."""
+def _around() -> tuple[str | None, str | None, Gate | None]:
+    """Return the id of the session that is around here, its trace id and its gate."""
     found = context.scope.get()
     if found is not None and found.session is not NO_SESSION:
-        return found.session.id, found.session.trace_id
+        return found.session.id, found.session.trace_id, found.session.gate
     inherited = carrier.inherited(os.environ)
     if inherited is not None:
-        return inherited.session_id, inherited.trace_id
+        gate = _inherited_gate() if carrier.BUDGETS in os.environ else None
+        return inherited.session_id, inherited.trace_id, gate
     beside = session_beside()
-    return None if beside is None else beside.session.id, carrier.outer_trace(os.environ)[1]
+    around_id = None if beside is None else beside.session.id
+    return around_id, carrier.outer_trace(os.environ)[1], None
+
+
+def _inherited_gate() -> Gate | None:
+    found = recorder().inherited()
+    return None if found is None else found.session.gate
+
+
+def _put_gate(entered: Session) -> None:
+    """Have the session's own budget asked, too, or the one that a session of its id began with."""
+    try:
+        entered.gate = gate_of_session(
+            entered, entered._budget, entered._around, recorder().settings
+        )
+    except Exception as error:
+        swallow(error)
 
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
@@ -280,7 +319,7 @@ def _write(entered: Session) -> None:
             metadata=active.clean_metadata(entered.metadata) or None,
             pid=active.pid,
         )
-        active.write(line, perf_counter_ns())
+        active.write(line, active.now_ns())
     except Exception as error:
         swallow(error)
 
@@ -301,5 +340,7 @@ def _read(question: Callable[[UsageLog], T]) -> T | None:
 
 def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:
     fresh = afresh()
+    if fresh._budget is not None or fresh._given_id is not None:
+        _put_gate(fresh)
     _write(fresh)
     return _entry(fresh, outer)

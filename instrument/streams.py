@@ -164,7 +164,7 @@ def _follow_again(operation: RunningOperation, result: Any) -> Any:
 
 def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
-    start = partial(_start, operation)
+    start = partial(_start, operation, result)
     follower = _named(coroutine_wrapper(lambda: result, start, give_back)(), result)
     _warn_only_once(follower, result)
     return follower
@@ -172,13 +172,13 @@ def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
 
 def _follow_generator(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
-    steps = partial(steps_of, partial(_start, operation))
+    steps = partial(steps_of, partial(_start, operation, result))
     return _named(generator_wrapper(lambda: result, steps)(), result)
 
 
 def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
-    steps = partial(steps_of, partial(_start, operation))
+    steps = partial(steps_of, partial(_start, operation, result))
     return _named(async_generator_wrapper(lambda: result, steps)(), result)
 
 
@@ -218,8 +218,13 @@ def _named(follower: Any, result: Any) -> Any:
     return follower
 
 
-def _start(operation: RunningOperation, outer: Scope | None) -> RunningOperation:
-    operation.start(outer)
+def _start(operation: RunningOperation, result: Any, outer: Scope | None) -> RunningOperation:
+    try:
+        operation.start(outer)
+    except BaseException:  # a budget's refusal: what never starts shall not complain
+        if hasattr(result, "close"):
+            result.close()
+        raise
     return operation
 
 

@@ -11,9 +11,8 @@ from functools import partial
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from instrument import context
+from instrument import _asking, context  # noqa: F401 - with it, recorders find the gates of budgets
 from instrument._clean import copied
-from instrument._clock import new_id
 from instrument._config import disabled_by_environment
 from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument._loading import importing
@@ -124,11 +123,9 @@ class track:  # noqa: N801 - it is used like a function
         self._entered: list[RunningOperation] = []
 
     def __enter__(self) -> RunningOperation:
-        begun = begin(self._site, context.scope.get())
-        operation = begun or _unrecorded(self._site)
-        operation.model = self._model
-        if self._metadata is not None:
-            operation.metadata.update(copied(self._metadata))
+        noted = None if self._metadata is None else copied(self._metadata)
+        begun = begin(self._site, context.scope.get(), self._model, noted)
+        operation = begun or _unrecorded(self._site, self._model, noted)
         self._entered.append(operation)
         if begun is not None:
             context.scope.set(begun)
@@ -294,10 +291,17 @@ def _block_site(service: str, operation: str) -> Site:
     return site
 
 
-def _unrecorded(site: Site) -> RunningOperation:
+def _unrecorded(site: Site, model: str | None, noted: dict[str, Any] | None) -> RunningOperation:
     """Return an operation on which everything works and that leaves no record."""
+    active = recorder()
     return RunningOperation(
-        current().session, site=site, recorder=recorder(), id=new_id(), done=True
+        current().session,
+        site=site,
+        recorder=active,
+        id=active.new_id(),
+        noted=noted,
+        model=model,
+        done=True,
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from instrument._ledger import Amounts, Header, Kind, Ledger
 from instrument.operation import Operation, SessionStats
 
 START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -125,7 +128,36 @@ def write_sample(log_dir: Path) -> Path:
     journal = log_dir / "journal"
     journal.mkdir(parents=True)
     (journal / "2026-11-24-host-0001.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    write_budgets(log_dir)
     return log_dir
+
+
+def write_budgets(log_dir: Path) -> None:
+    """Write the ledgers of a session's budget, which refused a call, and of a daily one."""
+    kinds = {
+        "a": Kind("openai", "summarise", "gpt-5.4", 3, 12_000, 30_000_000, 2_000_000_000),
+        "b": Kind("search", "look_up", None, 1, 0, 0, 100_000_000),
+    }
+    spent = Amounts(5, 12_500, 31_000_000, 2_100_000_000)
+    of_session = Header(
+        name="report",
+        session_id=SESSION,
+        limits=(5, None, None, None),
+        spent=spent,
+        refused=2,
+        kinds=kinds,
+        hit=(SESSION,),
+    )
+    daily = Header(
+        name="daily",
+        per="day",
+        since="2026-11-24T00:00:00+00:00",
+        limits=(None, 1_000_000, 20_000_000_000, None),
+        spent=spent,
+        kinds=kinds,
+    )
+    for name, header in (("session-s", of_session), ("name-daily@2026-11-24T0000", daily)):
+        Ledger(log_dir / "budgets" / name, partial(replace, header)).open()
 
 
 def _line(one: Operation) -> dict[str, object]:

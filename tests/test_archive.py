@@ -21,6 +21,8 @@ from log_questions import answers, few_answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
 from msgspec.structs import replace
 
+from instrument._archived import opened
+from instrument._batch import MOST_SESSION_FILES
 from instrument.archive import read_manifest, write_manifest
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
@@ -49,6 +51,28 @@ def test_closed_days_become_parquet_and_every_answer_stays(tmp_path: Path) -> No
     assert answers(log, thorough=True) == before
     assert log.compact() == type(done)()
     assert answers(log, thorough=True) == before
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_archived_times_are_the_same_in_every_zone_of_a_machine(tmp_path: Path, zone: str) -> None:
+    write(tmp_path, entered("work"), operation(1), operation(2))
+    log = UsageLog(tmp_path)
+    log.compact()
+    expected = [each.timestamp.isoformat() for each in log.operations()]
+    found = run(TIMES.format(str(tmp_path)), tmp_path, env={"TZ": zone})
+    assert found == (str(expected), "")
+
+
+TIMES = """
+    from instrument.log import UsageLog
+    log = UsageLog({!r})
+    print([each.timestamp.isoformat() for each in log.operations()])
+"""
+
+
+def test_no_database_prints_how_far_it_is() -> None:
+    asked = "select value from duckdb_settings() where name = 'enable_progress_bar'"
+    assert opened().cursor().execute(asked).fetchall() == [("false",)]
 
 
 def test_other_programs_can_read_the_files(tmp_path: Path) -> None:
@@ -360,6 +384,17 @@ def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -
     assert (orphan.exists(), first.exists()) == (False, True)
 
 
+def test_files_of_sessions_that_were_put_together_are_gone_at_once(tmp_path: Path) -> None:
+    log = UsageLog(tmp_path)
+    for number in range(1, MOST_SESSION_FILES + 2):
+        write(tmp_path, operation(number), name=segment(number=number))
+        log.compact()
+    directory = tmp_path / "archive"
+    found = [each.relative_to(directory).as_posix() for each in directory.glob("sessions/*")]
+    assert (found, len(found)) == ([*read_manifest(tmp_path).sessions], 1)
+    assert log.stats("work").operation_count == MOST_SESSION_FILES + 1
+
+
 def test_a_file_that_somebody_deleted_is_missed_alone(tmp_path: Path) -> None:
     write(tmp_path, operation(1), operation(90_000))
     log = UsageLog(tmp_path)
@@ -449,7 +484,7 @@ def test_prune_removes_old_days_and_their_sessions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zone", [UTC, ZoneInfo("Asia/Kolkata")], ids=str)
 def test_what_pruned_days_came_to_can_be_kept(tmp_path: Path, zone: tzinfo) -> None:
     keys = {"model": "gpt-5", "input_tokens": 1000, "output_tokens": 10, "tokens": 1010}
-    write(tmp_path, operation(1, **keys), operation(2, success=False, error_type="E"))
+    write(tmp_path, operation(1, **keys), operation(2, success=False, error_type="E", attempt=2))
     write(tmp_path, operation(90_000, **keys), name=segment(DAYS[2]))
     log = UsageLog(tmp_path)
     questions = [("day",), ("service", "model"), ("month",), ()]
@@ -474,6 +509,22 @@ def test_kept_sums_count_before_a_killed_compaction_has_summed_up(tmp_path: Path
     behind = replace(read_manifest(tmp_path), unsummed=(DAYS[2],))
     write_manifest(tmp_path, behind)
     assert [row.operation_count for row in log.summary(by="day")] == [1, 1]
+
+
+def test_days_that_were_summed_up_before_retries_were_counted_leave_them_unknown(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, operation(1, attempt=2))
+    log = UsageLog(tmp_path)
+    log.prune(datetime(2026, 11, 21, tzinfo=UTC), keep_summary=True)
+    write(tmp_path, operation(90_000, attempt=2), name=segment(DAYS[2]))
+    assert [row.retry_count for row in log.summary(by="day")] == [1, 1]
+    (days,) = (tmp_path / "archive/days").glob("*.parquet")
+    before = days.rename(days.with_suffix(".before"))
+    rows = f"select * exclude retries from read_parquet('{before}')"
+    duckdb.sql(f"copy ({rows}) to '{days}' (format parquet)")
+    assert [row.retry_count for row in log.summary(by="day")] == [None, 1]
+    assert [row.retry_count for row in log.summary(by=())] == [None]
 
 
 def percentiles(row: dict[str, Any]) -> dict[str, Any]:

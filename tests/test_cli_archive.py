@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -89,3 +90,19 @@ def test_a_command_that_has_met_many_closed_segments_has_them_compacted(tmp_path
         time.sleep(0.1)
     assert list((tmp_path / "journal").iterdir()) == []
     assert UsageLog(tmp_path).operations() == before
+
+
+def test_a_command_loads_no_plugin_that_somebody_registered(tmp_path: Path) -> None:
+    pytest.importorskip("genai_prices")
+    write(tmp_path, operation(1, model="gpt-5", input_tokens=9, output_tokens=1))
+    place = tmp_path / "plugin"
+    (place / "noisy-1.dist-info").mkdir(parents=True)
+    (place / "noisy-1.dist-info/METADATA").write_text("Name: noisy\nVersion: 1\n")
+    (place / "noisy-1.dist-info/entry_points.txt").write_text("[pydantic]\nnoisy = noisy:plugin\n")
+    (place / "noisy.py").write_text("print('loaded')\nplugin = object()\n")
+    path = os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "instrument", "sessions", "--json", "--dir", str(tmp_path)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["cost_usd"] > 0

@@ -32,6 +32,7 @@ READERS = (
     ("errors", "--utc"),
     ("running", "--utc"),
     ("tail", "--utc"),
+    ("budget", "--utc"),
     ("sql", "select * from operations order by timestamp, operation_id", "--utc"),
     ("sql", "select model, sum(tokens) as tokens from operations group by all order by all"),
 )
@@ -156,8 +157,8 @@ def test_json_lines_have_the_keys_that_help_names(shell: Shell, name: str, tmp_p
     ("arguments", "keys"),
     [
         (("show",), ["session", "operations"]),
-        (("stats",), ["session", "by", "groups"]),
-        (("stats", "@all"), ["session", "by", "groups"]),
+        (("stats",), ["session", "by", "groups", "budgets"]),
+        (("stats", "@all"), ["session", "by", "groups", "budgets"]),
         (("diff", OTHER), ["a", "b", "groups"]),
         (
             ("where",),

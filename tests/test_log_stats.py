@@ -41,6 +41,21 @@ def test_a_session_sums_up_in_every_figure(tmp_path: Path) -> None:
     )  # type: ignore[arg-type] # fmt: skip
 
 
+def test_what_is_known_to_be_another_attempt_is_counted_and_nothing_is_guessed(
+    tmp_path: Path,
+) -> None:
+    write(
+        tmp_path,
+        operation(0, success=False, error_type="RateLimit"),
+        operation(1, success=False, error_type="RateLimit", attempt=2),
+        operation(2, attempt=3),
+        operation(3, attempt=1),
+    )
+    log = UsageLog(tmp_path)
+    assert log.stats("work").retry_count == 2
+    assert [row.retry_count for row in log.summary("outcome")] == [1, 1]
+
+
 def test_an_unknown_session_has_zero_operations_and_no_rates(tmp_path: Path) -> None:
     write(tmp_path, operation(1))
     assert UsageLog(tmp_path).stats("nobody") == SessionStats(session_id="nobody")

@@ -24,6 +24,7 @@ from instrument import (
     current_operation,
     current_session,
     extract,
+    inject,
     session,
     track,
     tracked,
@@ -105,7 +106,7 @@ def test_an_invalid_id_is_a_value_error_that_names_it(wrong: str) -> None:
         ({"metadata": 5}, "session metadata=5: use a mapping"),
         ({"metadata": {1: 2}}, "session metadata key=1: use text"),
         ({"name": len}, "use text or None; to decorate with it, write @session()"),
-        ({"tags": 5}, "unknown argument tags=5: use name, id or metadata"),
+        ({"tags": 5}, "unknown argument tags=5: use name, id, budget or metadata"),
     ],
 )
 def test_what_session_cannot_use_is_told_at_once(wrong: dict[str, Any], message: str) -> None:
@@ -353,6 +354,18 @@ def test_an_outer_trace_goes_on_and_baggage_of_others_is_kept(
                 assert inner.headers()["traceparent"] == f"00-{trace_id}-{op.id}-01"
     found = only(capture_operations)
     assert (found.trace_id, found.parent_id) == (trace_id, span_id)
+
+
+def test_the_ambient_session_goes_on_with_an_outer_trace(
+    capture_operations: CapturedOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace_id, span_id = "a" * 32, "b" * 16
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace_id}-{span_id}-01")
+    with track("parent", service="s") as op:
+        assert inject()["traceparent"] == f"00-{trace_id}-{op.id}-01"
+        call()
+    found = {each.operation: (each.trace_id, each.parent_id) for each in capture_operations}
+    assert found == {"parent": (trace_id, span_id), "call": (trace_id, op.id)}
 
 
 def test_an_invalid_inherited_id_is_ignored_with_a_warning(

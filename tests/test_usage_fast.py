@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_usage_any_input import KNOWN_NAMES, KNOWN_WORDS
-from usage_samples import response
+from usage_samples import compatible, response
 from usage_samples.objects import OBJECTS
 
 from instrument.usage import Reading, reader_for
@@ -26,9 +26,13 @@ MORE_NAMES = """
     prompt_filter_results kv_transfer_params finish_reason model_version modelVersion
     prompt_token_count toolUsePromptTokenCount trafficType traffic_type HTTPStatusCode
     cacheWriteInputTokens totalTokens characters image_count input_token_count images
+    prompt_cache_hit_tokens prompt_cache_miss_tokens cost x_groq created data choices
     prompt_audio_seconds model_provider custom_llm_provider response_cost stop_reason
 """
-MORE_WORDS = "grok-4 resp_bGl0ZWxsbTox run-1 COMPLETE completed chat.completion_ anthropic"
+MORE_WORDS = """
+    deepseek-chat deepseek-ai/V4 gen-1 grok-4 resp_bGl0ZWxsbTox run-1 COMPLETE completed
+    chat.completion_ anthropic
+"""
 NAMES = st.sampled_from([*KNOWN_NAMES.split(), *MORE_NAMES.split()])
 WORDS = st.sampled_from([*KNOWN_WORDS.split(), *MORE_WORDS.split()])
 COUNTS = st.integers(-2, 3) | st.booleans() | st.sampled_from([0.0, 1.0, 2.5, 1e300, 256, 1500])
@@ -38,16 +42,22 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=6,
 )
-DICTS = (
-    "openai_chat",
-    "openai_response",
-    "anthropic_message",
-    "google_generate",
-    "dashscope_generation",
-    "bedrock_converse",
-    "cohere_chat",
-    "ollama_chat",
-)
+DICTS: dict[str, dict[str, Any]] = {
+    **{
+        name: response(name)
+        for name in (
+            "openai_chat",
+            "openai_response",
+            "anthropic_message",
+            "google_generate",
+            "dashscope_generation",
+            "bedrock_converse",
+            "cohere_chat",
+            "ollama_chat",
+        )
+    },
+    **compatible(),
+}
 GENERAL = {
     "OpenAI": "openai.read_object",
     "Anthropic": "anthropic.read_object",
@@ -145,11 +155,12 @@ def mutate(data: st.DataObject, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", DICTS)
+@settings(deadline=None)
 @given(st.data())
 def test_a_dict_reads_as_its_general_reader_says_whatever_is_changed(
     name: str, data: st.DataObject
 ) -> None:
-    value = deepcopy(response(name))
+    value = deepcopy(DICTS[name])
     mutate(data, value)
     assert_agree(reader_for(dict), read_mapping, value)
 
@@ -175,11 +186,11 @@ def test_a_plain_dict_never_gets_to_its_general_reader(
 ) -> None:
     reader = reader_for(dict)
     assert reader is not None
-    expected = reader(response(name))  # which loads the family
+    expected = reader(DICTS[name])  # which loads the family
     for module in map(importlib.import_module, modules_of_plain()):
         monkeypatch.setattr(module, "read_document", refuse, raising=False)
     monkeypatch.setattr("instrument.usage.readers.read_document", refuse)
-    assert reader(response(name)) == expected
+    assert reader(DICTS[name]) == expected
 
 
 def modules_of_plain() -> set[str]:

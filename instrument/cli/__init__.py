@@ -14,6 +14,9 @@ def main() -> NoReturn:
     # click stays unloaded for those who import a single module of this package
     from instrument.cli.shell import run
 
+    if "run" not in sys.argv[1:]:  # which passes the environment on to a program
+        # the price list loads pydantic, and that whatever has registered a plugin of it
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open to the end

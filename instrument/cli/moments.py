@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
+from instrument import _config
+
 __all__ = ["CURE", "LocalZone", "aware", "moment_or_ago"]
 
 CURE = "30m, 2h, 3d, 1w, today, yesterday, 2026-11-01 or 2026-11-01T09:30"
@@ -19,7 +21,7 @@ def moment_or_ago(text: str) -> datetime | timedelta | None:
     if ago is not None:
         return timedelta(**{_UNITS[ago[2]]: float(ago[1])})
     if text in ("today", "yesterday"):
-        midnight = datetime.combine(datetime.now().astimezone(), time.min)
+        midnight = datetime.combine(_config.now().astimezone(), time.min)
         return midnight - timedelta(days=text == "yesterday")
     try:
         return datetime.fromisoformat(text)

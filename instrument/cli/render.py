@@ -96,6 +96,7 @@ def _summed_up(stats: SessionStats, operations: Sequence[Operation]) -> str:
         (stats.partial_count, "partial"),
         (stats.cancelled_count, "cancelled"),
         (stats.interrupted_count, "interrupted"),
+        (stats.retry_count, "retried"),
         (running, "still running"),
     )
     return ", ".join([str(stats), *(f"{number:,} {word}" for number, word in counts if number)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from rich.cells import cell_len
 from rich.text import Text
 
+from instrument import _config
 from instrument.cli.layout import GAP, Column, View, clip, fits, row, table, wrapped
 from instrument.cli.render import LINES_OF_AN_ERROR, OUTCOME_STYLES
 from instrument.cli.words import clean, count, duration, moment
@@ -61,7 +62,7 @@ def render_running(found: Sequence[Operation], view: View) -> list[Text]:
 
 def tail_title(view: View) -> Text:
     """Render the titles above the lines of `tail_line`."""
-    zone = moment(datetime.now(UTC), view.zone, "%Z")
+    zone = moment(_config.now(), view.zone, "%Z")
     titles = [Text(each, "dim") for each in (zone, "outcome", "time", "tokens", "session")]
     return clip(_tail_row(titles, view).append("operation", "dim"), view.width, view)
 

@@ -61,6 +61,7 @@ def _operations(stats: SessionStats) -> str:
         (stats.partial_count, "partial"),
         (stats.cancelled_count, "cancelled"),
         (stats.interrupted_count, "interrupted"),
+        (stats.retry_count, "retried"),
     )
     parts = [human(stats.operation_count)]
     return ", ".join([*parts, *(f"{number:,} {word}" for number, word in counts if number)])

@@ -20,6 +20,7 @@ COMMANDS = {
     "sessions": "List the latest sessions, the newest first.",
     "show": "Show a session's operations as a tree with time bars.",
     "stats": "Show every figure of a session, by service and model.",
+    "budget": "Show what was spent of each budget, and what was refused.",
     "diff": "Compare two sessions.",
     "daily": "Show what each day came to.",
     "weekly": "Show what each week came to.",

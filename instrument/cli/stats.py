@@ -12,6 +12,7 @@ from instrument._grouped import summed_in_session
 from instrument.cli import options
 from instrument.cli.moments import aware
 from instrument.cli.query import ALL, NoOperationsError, resolved
+from instrument.cli.render_budgets import render_refusals
 from instrument.cli.render_groups import most_first, render_groups
 from instrument.cli.render_stats import render_stats
 from instrument.cli.shell import COMMANDS
@@ -33,7 +34,7 @@ __all__ = ["command"]
     help="Take the list prices of that day for every call.",
 )
 @click.option("--what-if", metavar="MODEL", help="Price every call as if MODEL had answered.")
-@options.reads_log('Print {"session": {...}, "by": [...], "groups": [{...}, ...]}.')
+@options.reads_log('Print {"session": {...}, "by": [...], "groups": [...], "budgets": [...]}.')
 def command(
     log: UsageLog,
     output: Output,
@@ -48,7 +49,7 @@ def command(
 
     SESSION is an id, its unique beginning, @last (the default), or @all for the whole log. Under
     --json the keys of "session" are those of SessionStats, and those of each group too, beside
-    the keys it is grouped by; null means not reported.
+    the keys it is grouped by; null means not reported. "budgets" are those that refused a call.
 
     \b
     Examples:
@@ -60,10 +61,13 @@ def command(
     if prices_as_of is not None or what_if is not None:
         log = log.repriced(as_of=aware(prices_as_of, utc=output.view.zone is UTC), model=what_if)
     stats, groups = _asked(log, output, session, by, filters)
+    refusing = [] if session == ALL else log.budgets(refused=stats.session_id)
     if output.as_json:
-        output.document({"session": stats, "by": by, "groups": groups})
+        document = {"session": stats, "by": by, "groups": groups, "budgets": refusing}
+        output.document(document)
         return
     lines = render_stats(stats, output.view, grouped_by=by if groups else ())
+    lines += render_refusals(refusing, output.view)
     if groups and by:
         lines += [Text(), *render_groups(groups, by, output.view, plot=plot)]
     output.lines(lines)

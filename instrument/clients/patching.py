@@ -19,6 +19,8 @@ from instrument.tracked import tracked
 
 __all__ = ["install", "uninstall"]
 
+_LARGEST = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxTokens", "num_predict")
+_WITHIN = ("config", "inferenceConfig", "options")
 _BEDROCK_CALLS = {
     "Converse": "converse",
     "ConverseStream": "converse_stream",
@@ -199,6 +201,20 @@ def _noting(function: Callable[..., Any], model: str) -> Callable[..., Any]:
 
 def _note(request: Any, model: str) -> None:
     operation = current_operation()
-    named = request.get(model) if isinstance(request, dict) else None
-    if operation is not None and isinstance(named, str):
-        operation.model = named
+    if operation is None or not isinstance(request, dict):
+        return
+    named = request.get(model)
+    operation.requested(
+        named if isinstance(named, str) else None,
+        0 if operation.reserved is None else _allowed(request),
+    )
+
+
+def _allowed(request: dict[str, Any]) -> int:
+    """Return how many tokens a request lets the response have, 0 if it does not say."""
+    for place in (request, *map(request.get, _WITHIN)):
+        for name in _LARGEST:
+            found = place.get(name) if isinstance(place, dict) else getattr(place, name, None)
+            if type(found) is int and found > 0:
+                return found
+    return 0

@@ -1,4 +1,8 @@
-"""What is tracked of each SDK: the methods that call the provider, wherever they are defined."""
+"""What is tracked of each SDK: the methods that have a provider work, wherever they are defined.
+
+To look up what is finished, or still running, is no new work: those methods are left out, though
+they give its usage once more. So are those that give none, and those that OpenAI has withdrawn.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,13 @@ _OPENAI = (
         "responses",
         *_both("Responses.create", "Responses.parse", "Responses.compact"),
     ),
+    *_methods(
+        "openai.resources.beta.responses.responses",
+        "beta.responses",
+        *_both("Responses.create", "Responses.compact"),
+    ),
     *_methods("openai.resources.completions", "completions", *_both("Completions.create")),
+    *_methods("openai.resources.decisions", "decisions", *_both("Decisions.create")),
     *_methods("openai.resources.embeddings", "embeddings", *_both("Embeddings.create")),
     *_methods("openai.resources.images", "images", *_both("Images.generate", "Images.edit")),
     *_methods(
@@ -65,11 +75,26 @@ _ANTHROPIC = (
         "anthropic.resources.messages.batches", "messages.batches", *_both("Batches.results")
     ),
     *_methods("anthropic.resources.beta.messages.messages", "beta.messages", *_MESSAGES),
+    *_methods(
+        "anthropic.resources.beta.messages.batches",
+        "beta.messages.batches",
+        *_both("Batches.results"),
+    ),
 )
-_GOOGLE = _methods(
-    "google.genai.models",
-    "models",
-    *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
+_GOOGLE = (
+    *_methods(
+        "google.genai.models",
+        "models",
+        *_both("Models.generate_content", "Models.generate_content_stream", "Models.embed_content"),
+    ),
+    *_methods(
+        "google.genai._gaos.google_genai",
+        "interactions",
+        *_both("GeminiNextGenInteractions.create"),
+    ),
+    *_methods(
+        "google.genai._gaos.google_genai", "decisions", *_both("GeminiNextGenDecisions.create")
+    ),
 )
 _COMPLETE = ("complete", "complete_async", "stream", "stream_async")
 _CONVERSE = tuple(
@@ -101,6 +126,14 @@ _MISTRAL = (
         "fim",
         *(f"Fim.{name}" for name in _COMPLETE),
     ),
+    *_methods(
+        "mistralai.client.responses", "responses", "Responses.create", "Responses.create_async"
+    ),
+    *_methods(
+        "mistralai.client.transcriptions",
+        "transcriptions",
+        *(f"Transcriptions.{name}" for name in _COMPLETE),
+    ),
 )
 # whole responses pass through what `with_raw_response` gives, too; streams there have no end
 _COHERE = tuple(
@@ -131,7 +164,15 @@ _BEDROCK = (Target("botocore.client", "BaseClient._make_api_call", "converse", "
 _LITELLM = (
     *(
         Target("litellm", f"{prefix}{name}", name)
-        for name in ("completion", "text_completion", "embedding", "responses", "rerank")
+        for name in (
+            "completion",
+            "text_completion",
+            "embedding",
+            "responses",
+            "rerank",
+            "image_generation",
+            "transcription",
+        )
         for prefix in ("", "a")
     ),
     Target("litellm", "anthropic_messages", "anthropic_messages"),
@@ -154,6 +195,10 @@ _DASHSCOPE = (
         "AioMultiModalConversation.call",
     ),
     *_methods("dashscope.embeddings.text_embedding", "text_embedding", "TextEmbedding.call"),
+    *_methods(
+        "dashscope.rerank.text_rerank", "text_rerank", "TextReRank.call", "AioTextReRank.call"
+    ),
+    *_methods("dashscope.app.application", "application", "Application.call"),
 )
 
 SDKS: dict[str, Sdk] = {

@@ -103,7 +103,9 @@ class extract:  # noqa: N801 - it is used like a function
             recorder()  # from now on, threads carry what is current
         except Exception as error:
             swallow(error)
-        session = Session(carried.session_id, trace_id=carried.trace_id)
+        # what is not ours to trust opens no budget, and leaves none that is around
+        gate = None if outer is None else outer.session.gate
+        session = Session(carried.session_id, trace_id=carried.trace_id, around=gate)
         entry = Entered(session, outer, None, carried.parent_id)
         self._entered.append(entry)
         enter_session(entry)

@@ -6,13 +6,13 @@ past their properties and `__getattr__`, and only headers of a known kind are se
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder
 
+from instrument import _config
 from instrument.usage.retries import attempt_behind
 
 __all__ = [
@@ -325,7 +325,7 @@ def _until(date: str) -> float | None:
     from email.utils import parsedate_to_datetime  # not loaded otherwise, and rarely needed
 
     try:
-        seconds = parsedate_to_datetime(date).timestamp() - time.time()
+        seconds = parsedate_to_datetime(date).timestamp() - _config.clock.time_ns() / 1e9
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return round(max(seconds, 0.0), 3) if seconds <= _MOST_SECONDS else None

@@ -52,7 +52,17 @@ BY_PACKAGE: dict[str, str] = {
 """The top-level package of a result's class, and the family that knows its classes."""
 
 BY_KEY: dict[str, tuple[str, ...]] = {
-    "usage": ("tools", "anthropic", "dashscope", "mistral", "openai", "cohere", "bedrock"),
+    "usage": (
+        "tools",
+        "anthropic",
+        "dashscope",
+        "mistral",
+        "interactions",
+        "openai",
+        "cohere",
+        "bedrock",
+    ),
+    "interaction": ("interactions",),
     "usage_metadata": ("google", "langchain"),
     "usageMetadata": ("google",),
     "error": ("tools", "anthropic", "google", "openai"),
@@ -84,6 +94,7 @@ _STREAMING = (
     "google",
     "dashscope",
     "mistral",
+    "interactions",
     "openai",
     "langchain",
     "cohere",
@@ -106,6 +117,7 @@ _NEEDED: dict[str, frozenset[str]] = {
     ),
     "cohere": frozenset({"event_type", "meta", "type", "usage"}),
     "dashscope": frozenset({"request_id"}),
+    "interactions": frozenset({"interaction", "status"}),
     "mistral": frozenset({"data", "outputs"}),
     "ollama": frozenset({"done", "eval_count", "prompt_eval_count"}),
 }

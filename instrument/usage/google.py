@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from instrument.usage import interactions
 from instrument.usage.families import read_document
 from instrument.usage.fields import (
     NOTHING,
@@ -422,8 +423,11 @@ def _kind(fields: Fields) -> str:
 CLASSES: dict[str, Reader] = {
     "EmbedContentResponse": read_embedded,
     "GenerateContentResponse": read_generated,
+    **interactions.CLASSES,
 }
+
+WHOLE = interactions.WHOLE
 
 PLAIN: dict[str, Reader] = {"usageMetadata": read_plain}
 
-STREAMS: dict[tuple[str, str], StreamClass] = {}
+STREAMS: dict[tuple[str, str], StreamClass] = interactions.STREAMS

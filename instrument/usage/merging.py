@@ -77,8 +77,12 @@ class StreamMerge:
         """Return what was seen so far; `Readings`, if the chunks came from several responses."""
         if self._tail:
             self._merge_line(self._tail)
-        current = self._finished()
-        return combined(self._parts if current is None else [*self._parts, current])
+        current, parts = self._finished(), self._parts
+        if not parts:
+            return current
+        if current is None and len(parts) == 1:
+            return parts[0]
+        return combined(parts if current is None else [*parts, current])
 
     def merge(self, fields: Fields, key: tuple[str, bool]) -> None:
         """Give the fields of one chunk to the merge of its family."""
@@ -101,7 +105,13 @@ class StreamMerge:
                 self.add(chunk)
 
     def take_whole(self, reading: Reading | None) -> None:
-        """Keep what a whole result says that is no chunk of a response."""
+        """Keep what a whole result says, which comes after all that came before it."""
+        if reading is not None and self._current is not None:
+            self._keep(self._finished())
+            self._current = self._key = self._source = None
+        self._keep(reading)
+
+    def _keep(self, reading: Reading | None) -> None:
         if reading is not None:
             self._parts.append(reading)
         if len(self._parts) > _MAX_PARTS:
@@ -166,7 +176,7 @@ class StreamMerge:
         return fields is not None
 
     def _begin(self, key: tuple[str, bool]) -> FieldsMerge:
-        self.take_whole(self._finished())
+        self._keep(self._finished())
         self._source = None
         name, sdk = self._key = key
         self._current = provider(name).new_merge(sdk=sdk)

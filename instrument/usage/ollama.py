@@ -84,9 +84,15 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
     return Reading(
         new,
         output,
-        model=model,
-        provider="ollama",
-        kind="chat" if "message" in fields else _kind(fields),
+        None,
+        None,
+        None,
+        None,
+        None,
+        model,
+        None,
+        "ollama",
+        "chat" if "message" in fields else _kind(fields),
         source=fields,
     )
 

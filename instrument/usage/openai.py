@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrument.usage import http, plain
+from instrument.usage import http, plain, shapes
 from instrument.usage.beside import details_beside
 from instrument.usage.compatible import behind, cost_of, marked, with_reasoning
 from instrument.usage.decoding import count_of
@@ -308,10 +308,13 @@ CLASSES: dict[str, Reader] = {
     "APIResponse": http.read_wrapped,
     "AsyncAPIResponse": http.read_wrapped,
     "Batch": by_fields(lambda batch: None),
+    "BetaCompactedResponse": read_object,
+    "BetaResponse": read_object,
     "ChatCompletion": plain.chat_object("openai", read_object),
     "ChatCompletionChunk": read_object,
     "Completion": read_object,
     "CreateEmbeddingResponse": plain.embeddings_object("openai", read_object),
+    "Decision": read_object,
     "HttpxBinaryResponseContent": read_content,
     "ImagesResponse": read_object,
     "LegacyAPIResponse": http.read_wrapped,
@@ -325,10 +328,14 @@ CLASSES: dict[str, Reader] = {
     "TranscriptionVerbose": read_object,
 }
 
+WHOLE = frozenset({"ChatCompletion"})
+"""The class of what comes out of a program's generator and is no chunk, but a whole response."""
+
 PLAIN: dict[str, Reader] = {
-    "chat.completion": plain.read_chat,
-    "list": plain.read_embeddings,
-    "response": plain.read_response,
+    "chat.completion": shapes.read_chat,
+    "created": shapes.read_images,
+    "list": shapes.read_embeddings,
+    "response": shapes.read_response,
 }
 
 _STREAM = StreamClass("_iterator", is_async=False)

@@ -1,4 +1,4 @@
-"""Responses in OpenAI's shape that are complete and plain, read in a fraction of the time.
+"""Objects in OpenAI's shape that are complete and plain, read in a fraction of the time.
 
 Each reader here says exactly what the general one says of the same response, and leaves to it
 whatever lacks a part, has one of an impossible type, or one more that could matter. What is a
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrument.usage.beside import UNPRICED
-from instrument.usage.compatible import MARKS, marked
-from instrument.usage.families import read_document
+from instrument.usage.compatible import marked
 from instrument.usage.fields import USUAL_TIERS_OR_NONE
 from instrument.usage.reading import Fields, Reader, Reading
 
@@ -21,10 +19,7 @@ __all__ = [
     "ODD_COUNTS",
     "chat_object",
     "embeddings_object",
-    "read_chat",
     "read_chat_fields",
-    "read_embeddings",
-    "read_response",
     "response_object",
 ]
 
@@ -213,49 +208,6 @@ def embeddings_object(provider: str, general: Reader) -> Reader:
     return read_object
 
 
-def read_chat(fields: dict[str, Any]) -> Reading | None:
-    """Read a dict that calls itself a chat completion."""
-    usage, provider = fields.get("usage"), None
-    if type(usage) is not dict:
-        return read_document(fields)
-    if not ODD.isdisjoint(fields):
-        if not _ODD_BUT_MARKS.isdisjoint(fields):
-            return read_document(fields)
-        provider = marked(fields, None)
-    return read_chat_fields(fields, usage, usage, usage, provider, read_document, fields)
-
-
-def read_embeddings(fields: dict[str, Any]) -> Reading | None:
-    """Read a dict that calls itself a list, as embeddings do, and has no id."""
-    try:
-        usage, model = fields["usage"], fields["model"]
-        if (
-            type(usage) is not dict
-            or usage.keys() != _OF_EMBEDDINGS
-            or not _ODD_IN_LIST.isdisjoint(fields)
-            or type(model) is not str
-            or "grok" in model
-            or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
-        ):
-            return read_document(fields)
-    except (KeyError, TypeError):
-        return read_document(fields)
-    return Reading(
-        usage["prompt_tokens"],
-        None,
-        None,
-        None,
-        None,
-        usage["total_tokens"],
-        None,
-        model or None,
-        None,
-        None,
-        "embeddings",
-        source=usage,
-    )
-
-
 def read_chat_fields(
     fields: Fields,
     usage: Fields,
@@ -321,66 +273,7 @@ def read_chat_fields(
     )
 
 
-def read_response(fields: dict[str, Any]) -> Reading | None:
-    """Read a dict that calls itself a response of the Responses API."""
-    try:
-        usage, model, response_id = fields["usage"], fields["model"], fields["id"]
-        if fields["status"] != "completed" or fields["error"] is not None:
-            return read_document(fields)
-        if "provider" in fields or "prompt_filter_results" in fields or "x_groq" in fields:
-            return read_document(fields)
-        if (
-            fields["object"] != "response"
-            or "kv_transfer_params" in fields
-            or fields.get("tools")
-            or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
-        ):
-            return read_document(fields)
-        if type(model) is not str or not model or "grok" in model or type(usage) is not dict:
-            return read_document(fields)
-        if type(response_id) is not str or not response_id or not _OTHERS.isdisjoint(usage):
-            return read_document(fields)
-        before, after = usage["input_tokens_details"], usage["output_tokens_details"]
-        if type(before) is not dict or type(after) is not dict:
-            return read_document(fields)
-        new, output, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
-        written, reasoning = before.get("cache_write_tokens"), after.get("reasoning_tokens")
-        if (
-            not _ODD_BEFORE.isdisjoint(before)
-            or not UNPRICED.isdisjoint(after)
-            or (written is None and "cache_creation_tokens" in before)
-        ):
-            return read_document(fields)
-        if reasoning and (
-            not type(new) is type(output) is type(reasoning) is int
-            or new | output < 0
-            or total != new + output
-        ):
-            return read_document(fields)
-    except (KeyError, TypeError):
-        return read_document(fields)
-    return Reading(
-        new,
-        output,
-        before.get("cached_tokens"),
-        written,
-        reasoning,
-        total,
-        None,
-        model,
-        response_id,
-        None,
-        "chat",
-        source=usage,
-    )
-
-
 _NOTHING: dict[str, Any] = {}
-_ODD_BUT_MARKS = ODD - MARKS.keys()
-_OF_EMBEDDINGS = {"prompt_tokens", "total_tokens"}
-_ODD_IN_LIST = ODD | {"ResponseMetadata", "id", "request_id"}
 _ODD_KINDS = frozenset({"image_tokens", "video_tokens"})
 _ODD_DETAILS = frozenset({"cache_creation_token_details", "cached_tokens_details", "video_tokens"})
-_ODD_BEFORE = _ODD_DETAILS | UNPRICED
 _SAYING = frozenset({"error", "provider", "status", "tools"})
-_OTHERS = ODD_COUNTS | {"prompt_tokens", "completion_tokens"}

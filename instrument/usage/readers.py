@@ -18,13 +18,15 @@ __all__ = ["read_raised", "reader_for"]
 _KEYS = frozenset(BY_KEY)
 _HOOKS = frozenset({"__dict__", "__getattr__", "__getattribute__"})
 _OBJECT_KEYS = _KEYS | {"status_code"}
-_PLAIN_KEYS = ("usageMetadata", "stopReason", "request_id", "finish_reason", "eval_count")
+_PLAIN_KEYS = ("stopReason", "request_id", "finish_reason")
 _NUMBERS = frozenset({bool, complex, float, int})
 _SCALARS = frozenset({type(None), bool, float, int, str})
 _HOLDERS = {
     "error": frozenset({type(None)}),
     **dict.fromkeys(("meta", "raw", "response", "stats", "usage_metadata"), _SCALARS),
 }
+_RARER_KEYS = _KEYS - {"error", "response", "usage", "usageMetadata"}
+_TELLING = _KEYS | {"status", "type"}
 _PROBED = 64
 _MAX_TYPES = 1_024
 
@@ -51,24 +53,34 @@ def read_raised(error: BaseException) -> Reading | None:
 
 def read_dict(value: dict[str, Any]) -> Reading | None:
     """Read a dict: at once if it is plain, or holds nothing that anybody knows."""
-    # the two that are most frequent first, each for the time of a look-up
-    if (
-        "usage" not in value
-        and "usageMetadata" not in value
-        and (value.keys().isdisjoint(_KEYS) or _holds_scalars(value))
+    if "usage" in value:
+        mark = value.get("object") or value.get("type")
+        plain = PLAIN.get(mark if type(mark) is str else _key_of(value))
+    elif "usageMetadata" in value:
+        plain = PLAIN.get("usageMetadata")
+    # most of all hold nothing, some of them with the two names that are most frequent
+    elif (
+        ("error" not in value or value["error"] is None)
+        and ("response" not in value or type(value["response"]) in _SCALARS)
+        and (
+            value.keys().isdisjoint(_RARER_KEYS)
+            or ("eval_count" not in value and _holds_scalars(value))
+        )
     ):
         if "status" in value and "object" not in value and value["status"] == "failed":
             return document_failure(value, None)
         return None
-    mark = value.get("object") or value.get("type")
-    if type(mark) is str:
-        plain = PLAIN.get(mark)
-        return read_document(value) if plain is None else plain(value)
+    else:
+        plain = PLAIN.get("eval_count" if "eval_count" in value else "")
+    return read_document(value) if plain is None else plain(value)
+
+
+def _key_of(value: dict[str, Any]) -> str:
+    """Return which key tells whose response this is that does not say what it is itself."""
     for key in _PLAIN_KEYS:
         if key in value:
-            plain = PLAIN.get(key)
-            return read_document(value) if plain is None else plain(value)
-    return read_document(value)
+            return key
+    return "created"
 
 
 def _holds_scalars(value: dict[str, Any]) -> bool:
@@ -122,11 +134,17 @@ def read_plain_model(value: Any) -> Reading | None:
 
 def read_elements(values: Any) -> Reading | None:
     """Read a list or tuple of responses."""
-    if not values or (type(values[0]) in _NUMBERS and type(values[-1]) in _NUMBERS):
+    if not values:
         return None
-    if _is_silent(values[0]) and _is_silent(values[-1]):
+    first, last = values[0], values[-1]
+    if type(first) is type(last) is dict:
+        if _TELLING.isdisjoint(first) and _TELLING.isdisjoint(last):
+            return None
+    elif type(first) in _NUMBERS and type(last) in _NUMBERS:
         return None
-    if len(values) > 1 and type(values[0]) is dict and begins_run(values[0]):
+    if _is_silent(first) and _is_silent(last):
+        return None
+    if len(values) > 1 and type(first) is dict and begins_run(first):
         return read_run(values)
     met: dict[int, Any] = {}
     return combined(_readings(values, met, lambda each: combined(_readings(each, met, None))))

@@ -20,6 +20,7 @@ import openai
 import test_bedrock as of_aws
 import test_cohere as of_coheres
 import test_dashscope as of_alibaba
+import test_interactions as of_googles
 import test_mistral as of_mistrals
 import test_ollama as of_ollamas
 from botocore.config import Config
@@ -117,6 +118,7 @@ INCLUDED: dict[str, Any] = {"stream_options": {"include_usage": True}}
 WITH_USAGE: dict[str, Any] = {**STREAM, **INCLUDED}
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": ASK}
 INPUT: dict[str, Any] = {"model": "gpt-5", "input": "?"}
+DECIDE: dict[str, Any] = {**INPUT, "questions": []}
 CLAUDE: dict[str, Any] = {"model": "claude-sonnet-5", "messages": ASK, "max_tokens": 9}
 GEMINI: dict[str, Any] = {"model": "gemini-2.5-pro", "contents": "?"}
 MAGISTRAL: dict[str, Any] = {"model": "magistral-medium", "messages": ASK}
@@ -209,15 +211,29 @@ def of_amazon(answer: Answer) -> AbstractContextManager[str]:
     return serving(answer._replace(headers=headers))
 
 
+OPENAIS_DECISION = {
+    "answers": [],
+    "model": "gpt-5",
+    "usage": {
+        "input_tokens": 1000,
+        "input_tokens_details": {"cached_tokens": 512, "cache_write_tokens": 0},
+        "output_tokens": 24,
+        "output_tokens_details": {"reasoning_tokens": 16},
+        "total_tokens": 1024,
+    },
+}
 COUNTED = {"x-amzn-bedrock-input-token-count": "4", "x-amzn-bedrock-output-token-count": "265"}
 RESPONSE = partial(replaying, "openai_response.json")
 RESPONSE_EVENTS = partial(replaying, "openai_response.sse")
 EMBEDDINGS = partial(compatible, embeddings())
+DECISION = partial(serving, as_json(OPENAIS_DECISION))
 MESSAGE = partial(replaying, "anthropic_message.json")
 MESSAGE_EVENTS = partial(replaying, "anthropic_message.sse")
 CONTENT = partial(replaying, "google_generate.json")
 CONTENT_CHUNKS = partial(replaying, "google_generate.sse")
 CONTENT_VECTORS = partial(replaying, "google_embed.json")
+INTERACTION = partial(serving, as_json(of_googles.INTERACTION))
+INTERACTION_EVENTS = partial(serving, as_sse(of_googles.EVENTS))
 MISTRALS = partial(serving, as_json(of_mistrals.CHAT))
 MISTRALS_CHUNKS = partial(serving, of_mistrals.STREAM)
 MISTRALS_VECTORS = partial(serving, as_json(of_mistrals.EMBEDDINGS))
@@ -254,6 +270,30 @@ def both(
 
 
 OPENAI = [
+    *both(
+        "openai decision",
+        DECISION,
+        1024,
+        lambda url: of_openai(url).decisions.create(**DECIDE),
+        lambda url: of_openai_async(url).decisions.create(**DECIDE),
+        has_id=False,
+    ),
+    *both(
+        "openai beta response",
+        RESPONSE,
+        2500,
+        lambda url: of_openai(url).beta.responses.create(**INPUT),
+        lambda url: of_openai_async(url).beta.responses.create(**INPUT),
+    ),
+    *both(
+        "openai beta response stream",
+        RESPONSE_EVENTS,
+        2500,
+        lambda url: of_openai(url).beta.responses.create(**INPUT, **STREAM),
+        lambda url: of_openai_async(url).beta.responses.create(**INPUT, **STREAM),
+        drained,
+        drained_async,
+    ),
     *both(
         "openai chat",
         compatible,
@@ -417,6 +457,22 @@ GOOGLE = [
         lambda url: of_google(url).models.embed_content(**GEMINI),
         lambda url: of_google(url).aio.models.embed_content(**GEMINI),
         has_id=False,
+    ),
+    *both(
+        "google-genai interaction",
+        INTERACTION,
+        1200,
+        lambda url: of_google(url).interactions.create(**of_googles.ASK),
+        lambda url: of_google(url).aio.interactions.create(**of_googles.ASK),
+    ),
+    *both(
+        "google-genai interaction stream",
+        INTERACTION_EVENTS,
+        1200,
+        lambda url: of_google(url).interactions.create(**of_googles.ASK, stream=True),
+        lambda url: of_google(url).aio.interactions.create(**of_googles.ASK, stream=True),
+        drained,
+        drained_async,
     ),
 ]
 MISTRAL = [

@@ -28,10 +28,12 @@ pytest.importorskip("mistralai.client")
 pytest.importorskip("ollama")
 
 import litellm
+import openai
 from dashscope.api_entities.http_request import close_shared_sync_session
 from openai_wire import chat
 from sdk_calls import CALLS, KEPT, LITELLM, OPENAI_CHAT, Call, drained
-from wire import Answer, as_json
+from usage_samples import response
+from wire import Answer, as_json, serving
 
 from instrument import Operation, current_session, install, session, tracked, uninstall
 from instrument.testing import CapturedOperations
@@ -156,6 +158,16 @@ def collected(call: Call, url: str) -> list[Any]:
 
 
 @pytest.mark.usefixtures("capture_operations")
+def test_to_look_a_finished_response_up_again_is_no_new_work(
+    capture_operations: CapturedOperations,
+) -> None:
+    with serving(as_json(response("openai_response"))) as url:
+        client = openai.OpenAI(base_url=url, api_key="none")
+        made = client.responses.create(model="gpt-5", input="?")
+        assert client.responses.retrieve(made.id).usage == made.usage
+    assert [each.operation for each in capture_operations] == ["responses.create"]
+
+
 @pytest.mark.parametrize("hand_on", [generated, collected])
 @each_of(call for call in CALLS if call.read is drained)
 def test_a_stream_that_the_program_hands_on_in_its_own_way_is_counted_once(

@@ -78,6 +78,9 @@ def serving(answer: Answer) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(answer.body)
 
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def log_message(self, *arguments: Any) -> None:
             pass
 

@@ -22,6 +22,24 @@ def response(name: str) -> dict[str, Any]:
     return json.loads(sample(f"{name}.json"))
 
 
+def compatible() -> dict[str, dict[str, Any]]:
+    """Return what others answer in OpenAI's shape, and what OpenAI does beside chats."""
+    chat = response("openai_chat")
+    usage = chat["usage"]
+    images = {"input_tokens": 50, "output_tokens": 1056, "total_tokens": 1106}
+    hits = {"prompt_cache_hit_tokens": 1024, "prompt_cache_miss_tokens": 176}
+    routed = {"id": "gen-1", "provider": "x", "usage": {**usage, "cost": 0.1}}
+    return {
+        "OpenAI embeddings": response("openai_embeddings"),
+        "OpenAI images": {"created": 1790000000, "data": [{"b64_json": "aGk="}], "usage": images},
+        "Azure chat": {**chat, "prompt_filter_results": []},
+        "Groq chat": {**chat, "x_groq": {"id": "req_1"}},
+        "vLLM chat": {**chat, "kv_transfer_params": None},
+        "DeepSeek chat": {**chat, "model": "deepseek-chat", "usage": {**usage, **hits}},
+        "OpenRouter chat": {**chat, **routed},
+    }
+
+
 def events(name: str) -> list[dict[str, Any]]:
     lines = sample(f"{name}.sse").decode().splitlines()
     return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]

@@ -1,0 +1,593 @@
+"""What was spent of one budget, on record for every process that shares it.
+
+<log_dir>/budgets/<name>/<generation>
+
+A generation is a header, the state so far as JSON, and records behind it that all processes append,
+each in one `write`. A record is let in or refused by what stands before it, by a rule that gives
+the same answer to everyone who reads, so that nobody locks and nobody waits: whoever wants to spend
+appends a reservation and reads on until it meets it. What a process reserved and never settled,
+because it died, stays spent. Records that begin behind a generation's end do not count: their
+writers go on to the next one, whose header is the state at that end.
+
+`r` reserve if it fits, `f` reserve in any case, `s` settle, `u` give back, `l` other limits, `h` a
+session that was refused, `n` a name for a number: `\\nr,<id>,<tokens>,<nanodollars>,<ns>;`
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from instrument._clock import new_id
+from instrument._files import (
+    OpenFile,
+    close,
+    is_open,
+    is_there,
+    make_private_directory,
+    open_appending,
+    open_private,
+    read_regular,
+)
+from instrument._guard import belongs_to_program
+
+__all__ = [
+    "NOTHING",
+    "Amounts",
+    "Header",
+    "Kind",
+    "Ledger",
+    "State",
+    "number_of",
+    "read_ledger",
+    "remove_ledger",
+]
+
+GENERATION_BYTES = 256 * 1024
+LOOK_EVERY_NS = 1_000_000_000
+_CHUNK_BYTES = 1 << 16
+_TRIES = 16
+_UNLIMITED = 1 << 62
+_KEPT_AT_MOST = 256
+
+
+class Amounts(Struct, frozen=True, array_like=True):
+    """Operations, tokens, billionths of a US dollar, and nanoseconds."""
+
+    operations: int = 0
+    tokens: int = 0
+    nanodollars: int = 0
+    nanoseconds: int = 0
+
+
+NOTHING = Amounts()
+
+
+class Kind(Struct, frozen=True, array_like=True):
+    """What operations of one kind came to that have ended; `unpriced`: how many had no price."""
+
+    service: str
+    operation: str
+    model: str | None
+    operations: int = 0
+    tokens: int = 0
+    nanodollars: int = 0
+    nanoseconds: int = 0
+    unpriced: int = 0
+
+
+class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a generation begins with.
+
+    `limits` has `None` where there is none. `within` names the ledgers of the budgets around it,
+    `hit` names the sessions of which a call was refused.
+    """
+
+    v: int = 1
+    name: str
+    session_id: str | None = None
+    per: str | None = None
+    since: str | None = None
+    on_exceed: str = "raise"
+    within: tuple[str, ...] = ()
+    limits: tuple[int | None, int | None, int | None, int | None]
+    spent: Amounts = NOTHING
+    refused: int = 0
+    kinds: dict[str, Kind] = {}
+    hit: tuple[str, ...] = ()
+    generation_bytes: int = GENERATION_BYTES
+
+    def limited(self, limits: tuple[int, int, int, int]) -> Header:
+        """Return the same with other limits."""
+        first, second, third, fourth = (None if each == _UNLIMITED else each for each in limits)
+        return replace(self, limits=(first, second, third, fourth))
+
+
+class State(Struct, frozen=True):
+    """What the records so far come to."""
+
+    limits: tuple[int, int, int, int]
+    operations: int = 0
+    tokens: int = 0
+    nanodollars: int = 0
+    nanoseconds: int = 0
+    refused: int = 0
+    kinds: dict[str, Kind] = {}
+    hit: tuple[str, ...] = ()
+
+    def lacks(self, tokens: int, nanodollars: int, nanoseconds: int) -> int | None:
+        """Return which limit another call would be beyond, if any; it takes 1 at least of each."""
+        of_operations, of_tokens, of_nanodollars, of_nanoseconds = self.limits
+        if self.operations >= of_operations:
+            return 0
+        if self.tokens + (tokens or 1) > of_tokens:
+            return 1
+        if self.nanodollars + (nanodollars or 1) > of_nanodollars:
+            return 2
+        return 3 if self.nanoseconds + (nanoseconds or 1) > of_nanoseconds else None
+
+    def plus(self, operations: int, tokens: int, nanodollars: int, nanoseconds: int) -> State:
+        """Return the state with so much more spent."""
+        return State(
+            self.limits,
+            self.operations + operations,
+            self.tokens + tokens,
+            self.nanodollars + nanodollars,
+            self.nanoseconds + nanoseconds,
+            self.refused,
+            self.kinds,
+            self.hit,
+        )
+
+
+Step = Callable[..., tuple[State, bool]]
+"""What a record does to a state: the state after it, and whether it was let in."""
+
+
+class Held:
+    """An open file that closes itself once nobody can be about to write to it any more."""
+
+    __slots__ = ("descriptor", "file")
+
+    def __init__(self, file: OpenFile) -> None:
+        self.file = file
+        self.descriptor = file.descriptor
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be half gone
+            close(self.file)
+
+
+class At(Struct, frozen=True):
+    """The generation that is written to, as far as it was read: up to `offset`.
+
+    Records that begin behind `end` do not count.
+    """
+
+    held: Held
+    number: int
+    header: Header
+    end: int
+    offset: int
+    state: State
+
+    def after(self, length: int, state: State) -> At:
+        return At(self.held, self.number, self.header, self.end, self.offset + length, state)
+
+
+class Ledger:
+    """The ledger of one budget. Any thread, signal handler and fork may use it at any time.
+
+    `opening` makes the header of a ledger that does not exist; without one that is an error. All
+    methods raise `OSError` where the ledger cannot be read or written.
+    """
+
+    def __init__(
+        self, directory: Path, opening: Callable[[], Header] | None, *, fsync: bool = False
+    ) -> None:
+        self.directory = directory
+        self.opening = opening
+        self._fsync = fsync
+        self._at: At | None = None
+        self._look_at_ns = 0
+
+    def open(self) -> State:
+        """See to it that the ledger exists; return its state as far as it is known."""
+        return self._now().state
+
+    def header(self) -> Header:
+        """Return what the ledger was opened with."""
+        return self._now().header
+
+    def caught_up(self) -> State:
+        """Return the state with all records that are there now."""
+        while True:
+            at, _, is_over = self._read_on(self._now(), b"")
+            if not is_over:
+                return at.state
+            self._go_on(at)
+
+    def reserve(
+        self, id_: str, tokens: int, nanodollars: int, nanoseconds: int, *, force: bool = False
+    ) -> bool:
+        """Reserve for a call; tell whether it fits. With `force` it does in any case."""
+        told = f"{id_},{tokens},{nanodollars},{nanoseconds};"
+        if force:
+            return self._post(f"\nf,{told}")
+        return self._post(f"\nr,{told}", _reserve, (tokens, nanodollars, nanoseconds))
+
+    def give_back(self, id_: str, tokens: int, nanodollars: int, nanoseconds: int) -> None:
+        """Take a reservation back, of a call that never started."""
+        self._post(f"\nu,{id_},{tokens},{nanodollars},{nanoseconds};")
+
+    def settle(
+        self, id_: str, reserved: Amounts, used: Amounts, kind: Kind, *, unpriced: int
+    ) -> None:
+        """Put what a call used in the place of what it had reserved."""
+        number = number_of(kind.service, kind.operation, kind.model)
+        known = self._now().state.kinds
+        if number not in known and len(known) < _KEPT_AT_MOST:
+            told = msgspec.json.encode([kind.service, kind.operation, kind.model]).decode()
+            # a semicolon is the end of a record
+            self._post(f"\nn,{new_id()},{number},{told.replace(';', chr(92) + 'u003b')};")
+        held, had = reserved, used
+        self._post(
+            f"\ns,{id_},{held.tokens},{held.nanodollars},{held.nanoseconds},"
+            f"{had.tokens},{had.nanodollars},{had.nanoseconds},{number},{unpriced};",
+            _settle,
+            (held, had, number, unpriced),
+        )
+
+    def limit(self, limits: tuple[int | None, ...]) -> None:
+        """Have these limits from now on, if they are others."""
+        if _limits(limits) != self.caught_up().limits:
+            told = ",".join("" if each is None else str(each) for each in limits)
+            self._post(f"\nl,{new_id()},{told};")
+
+    def mark(self, session_id: str) -> None:
+        """Note that a call of this session was refused."""
+        if session_id not in self._now().state.hit:
+            self._post(f"\nh,{new_id()},{session_id};")
+
+    def _post(self, text: str, step: Step | None = None, told: tuple[Any, ...] = ()) -> bool:
+        """Append a record, which does `step` with what is `told`; return whether it was let in."""
+        record = text.encode()
+        for _ in range(_TRIES):
+            at = self._at
+            if at is None or perf_counter_ns() >= self._look_at_ns:
+                at = self._now()
+            try:
+                if os.write(at.held.descriptor, record) != len(record):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if self._fsync:
+                    os.fsync(at.held.descriptor)
+                data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
+            except OSError as error:
+                if belongs_to_program(error) or error.errno != errno.EBADF:
+                    raise
+                self._at = None  # the program closed it behind our back
+                continue
+            if data == record and step is not None and at.offset < at.end:
+                # nobody else wrote meanwhile
+                state, let_in = step(at.state, *told)
+                self._at = at.after(len(record), state)
+                return let_in
+            at, met, _ = self._read_on(at, record[1:])
+            if met is not None:
+                return met
+            self._go_on(at)
+        raise OSError(errno.EIO, "the records of a budget's ledger get lost", str(self.directory))
+
+    def _read_on(self, at: At, record: bytes) -> tuple[At, bool | None, bool]:
+        """Read what others wrote, up to `record` at least.
+
+        Return where that leads to, whether the record was let in (`None`: it was not met), and
+        whether the generation is over.
+        """
+        met, is_over = None, False
+        while not is_over:
+            data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
+            whole, is_over = _whole(data, at.end - at.offset)
+            state, found = replayed(at.state, whole, record)
+            met = found if met is None else met
+            at = at.after(len(whole), state)
+            if len(data) < _CHUNK_BYTES or not whole:
+                break
+        self._at = at
+        return at, met, is_over
+
+    def _now(self) -> At:
+        at = self._at
+        now_ns = perf_counter_ns()
+        if at is None or now_ns >= self._look_at_ns:
+            self._look_at_ns = now_ns + LOOK_EVERY_NS
+            if at is None or not is_open(at.held.file) or not is_there(at.held.file):
+                at = self._at = self._opened(at)
+        return at
+
+    def _opened(self, before: At | None) -> At:
+        """Open the latest generation; one that was deleted goes on from what is known of it."""
+        for _ in range(_TRIES):
+            number = _latest(self.directory)
+            if number is None:
+                number = self._made(before)
+            try:
+                return _open(self.directory, number)
+            except FileNotFoundError:  # the next one took its place
+                continue
+        raise FileNotFoundError(errno.ENOENT, "the ledger vanishes", str(self.directory))
+
+    def _made(self, before: At | None) -> int:
+        if before is not None:
+            header, number = _header_of(before), before.number + 1
+        elif self.opening is not None:
+            header, number = self.opening(), 1
+        else:
+            raise FileNotFoundError(
+                errno.ENOENT, "the budget's ledger is gone", str(self.directory)
+            )
+        _make(self.directory, number, header)
+        return number
+
+    def _go_on(self, at: At) -> None:
+        """Go on to the next generation, made by whoever comes first."""
+        if self._at is not at:
+            return  # another thread was there before
+        latest = _latest(self.directory)
+        if latest is None or latest <= at.number:
+            latest = at.number + 1
+            _make(self.directory, latest, _header_of(at))
+            for number in _numbers(self.directory):
+                if number < at.number:
+                    with suppress(FileNotFoundError):
+                        os.unlink(_path(self.directory, number))
+        self._at = self._opened(None)
+
+
+def replayed(state: State, data: bytes, record: bytes) -> tuple[State, bool | None]:
+    """Return the state after all records in `data`, and whether `record`, if met, was let in."""
+    met = None
+    for piece in data.split(b"\n"):
+        if piece.endswith(b";"):  # others are torn
+            fields = piece[:-1].split(b",")
+            try:
+                state, let_in = _STEPS[fields[0]](state, fields)
+            except (KeyError, IndexError, ValueError):  # nothing that we wrote
+                continue
+            if piece == record:
+                met = let_in
+    return state, met
+
+
+def _whole(data: bytes, room: int) -> tuple[bytes, bool]:
+    """Return the whole records that begin within `room` bytes, and whether others are behind."""
+    if len(data) > room:
+        cut = data.find(b"\n", max(room, 0))
+        if cut >= 0:
+            return data[:cut], True
+    if data.endswith(b";"):
+        return data, False
+    # somebody's write that is under way, or torn for good
+    return data[: max(data.rfind(b"\n"), 0)], False
+
+
+def _reserve(state: State, tokens: int, nanodollars: int, nanoseconds: int) -> tuple[State, bool]:
+    if state.lacks(tokens, nanodollars, nanoseconds) is None:
+        return state.plus(1, tokens, nanodollars, nanoseconds), True
+    return replace(state, refused=state.refused + 1), False
+
+
+def _settle(
+    state: State, reserved: Amounts, used: Amounts, number: str, unpriced: int
+) -> tuple[State, bool]:
+    kinds, old = state.kinds, state.kinds.get(number)
+    if old is not None:
+        kind = Kind(
+            old.service,
+            old.operation,
+            old.model,
+            old.operations + 1,
+            old.tokens + used.tokens,
+            old.nanodollars + used.nanodollars,
+            old.nanoseconds + used.nanoseconds,
+            old.unpriced + unpriced,
+        )
+        kinds = {**kinds, number: kind}
+    spent = State(
+        state.limits,
+        state.operations,
+        state.tokens + used.tokens - reserved.tokens,
+        state.nanodollars + used.nanodollars - reserved.nanodollars,
+        state.nanoseconds + used.nanoseconds - reserved.nanoseconds,
+        state.refused,
+        kinds,
+        state.hit,
+    )
+    return spent, True
+
+
+def _reserve_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    return _reserve(state, int(fields[2]), int(fields[3]), int(fields[4]))
+
+
+def _force(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    return state.plus(1, int(fields[2]), int(fields[3]), int(fields[4])), True
+
+
+def _give_back(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    return state.plus(-1, -int(fields[2]), -int(fields[3]), -int(fields[4])), True
+
+
+def _settle_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    reserved = Amounts(1, int(fields[2]), int(fields[3]), int(fields[4]))
+    used = Amounts(1, int(fields[5]), int(fields[6]), int(fields[7]))
+    return _settle(state, reserved, used, fields[8].decode(), int(fields[9]))
+
+
+def _name(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    service, operation, model = msgspec.json.decode(b",".join(fields[3:]))
+    if len(state.kinds) >= _KEPT_AT_MOST:
+        return state, True
+    kinds = {fields[2].decode(): Kind(service, operation, model), **state.kinds}
+    return replace(state, kinds=kinds), True
+
+
+def _limit(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    limits = tuple(int(field) if field else None for field in fields[2:])
+    return replace(state, limits=_limits(limits)), True
+
+
+def _mark(state: State, fields: list[bytes]) -> tuple[State, bool]:
+    session_id = fields[2].decode()
+    if session_id in state.hit or len(state.hit) >= _KEPT_AT_MOST:
+        return state, True
+    return replace(state, hit=(*state.hit, session_id)), True
+
+
+_STEPS: dict[bytes, Callable[[State, list[bytes]], tuple[State, bool]]] = {
+    b"r": _reserve_told,
+    b"f": _force,
+    b"u": _give_back,
+    b"s": _settle_told,
+    b"n": _name,
+    b"l": _limit,
+    b"h": _mark,
+}
+
+
+def read_ledger(directory: Path) -> tuple[Header, State]:
+    """Return header and state of a ledger as they are now, without writing anything.
+
+    Raises `OSError` where there is none that can be read.
+    """
+    for _ in range(_TRIES):
+        number = _latest(directory)
+        if number is None:
+            break
+        try:
+            data = read_regular(_path(directory, number))
+        except FileNotFoundError:  # the next one took its place
+            continue
+        length, header, state = _begun(data, directory)
+        whole, _ = _whole(data[length:], header.generation_bytes)
+        return header, replayed(state, whole, b"")[0]
+    raise FileNotFoundError(errno.ENOENT, "no ledger of a budget", str(directory))
+
+
+def remove_ledger(directory: Path) -> None:
+    """Remove a ledger; raises `OSError`."""
+    for name in os.listdir(directory):
+        os.unlink(directory / name)
+    os.rmdir(directory)
+
+
+def _open(directory: Path, number: int) -> At:
+    held = Held(open_appending(_path(directory, number)))
+    data = more = os.pread(held.descriptor, _CHUNK_BYTES, 0)
+    while b"\n" not in data and len(more) == _CHUNK_BYTES:
+        more = os.pread(held.descriptor, _CHUNK_BYTES, len(data))
+        data += more
+    length, header, state = _begun(data, directory)
+    return At(held, number, header, length + header.generation_bytes, length, state)
+
+
+def _begun(data: bytes, directory: Path) -> tuple[int, Header, State]:
+    first = data.partition(b"\n")[0]
+    try:
+        if not first.endswith(b";"):
+            raise ValueError("its first line is torn")
+        header = msgspec.json.decode(first[:-1], type=Header)
+    except ValueError as error:
+        cure = "remove its directory to begin anew"
+        raise OSError(
+            errno.EINVAL, f"a budget's ledger is damaged ({error}): {cure}", str(directory)
+        ) from None
+    spent = header.spent
+    return (
+        len(first),
+        header,
+        State(
+            _limits(header.limits),
+            spent.operations,
+            spent.tokens,
+            spent.nanodollars,
+            spent.nanoseconds,
+            header.refused,
+            header.kinds,
+            header.hit,
+        ),
+    )
+
+
+def _header_of(at: At) -> Header:
+    state = at.state
+    told: dict[str, Any] = {
+        "spent": Amounts(state.operations, state.tokens, state.nanodollars, state.nanoseconds),
+        "refused": state.refused,
+        "kinds": state.kinds,
+        "hit": state.hit,
+    }
+    return replace(at.header.limited(state.limits), **told)
+
+
+def _make(directory: Path, number: int, header: Header) -> None:
+    """Make a generation, unless another process is quicker; then what it made counts."""
+    make_private_directory(directory)
+    temporary = directory / f".{new_id()}.tmp"
+    try:
+        _write_all(temporary, msgspec.json.encode(header) + b";")
+        os.link(temporary, _path(directory, number))
+    except FileExistsError:
+        pass
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _write_all(path: Path, data: bytes) -> None:
+    """Write a new file of this user's alone, all or an `OSError`."""
+    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _latest(directory: Path) -> int | None:
+    return max(_numbers(directory), default=None)
+
+
+def _numbers(directory: Path) -> list[int]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [int(name) for name in names if name.isascii() and name.isdigit()]
+
+
+def _path(directory: Path, number: int) -> Path:
+    return directory / f"{number:06d}"
+
+
+def _limits(limits: tuple[int | None, ...]) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (_UNLIMITED if each is None else each for each in limits)
+    return first, second, third, fourth
+
+
+@lru_cache(maxsize=4096)
+def number_of(service: str, operation: str, model: str | None) -> str:
+    """Return what stands for a kind of operation in the records."""
+    told = "\0".join((service, operation, model or "")).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(told, digest_size=6).hexdigest()

@@ -1,0 +1,298 @@
+"""Budgets that many processes share, some of which are killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from time import sleep
+
+import child
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instrument import Budget, BudgetExceeded, UsageLog, session, track
+from instrument._ledger import NOTHING, Amounts, Header, Kind, Ledger, read_ledger
+from instrument.testing import CapturedOperations
+
+WORK = """
+from instrument import Budget, BudgetExceeded
+
+@tracked(service="s", usage=int)
+def spend(tokens=0):
+    return tokens
+
+def spend_all(tokens=0):
+    made = 0
+    try:
+        while True:
+            spend(tokens)
+            made += 1
+    except BudgetExceeded:
+        return made
+
+def in_threads(tokens=0):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(spend_all, [tokens] * 4))
+"""
+
+
+def together(program: str, log_dir: Path, count: int) -> list[str]:
+    """Run a program in so many processes at once; return what each printed."""
+    running = [child.start(WORK + child.dedent(program), log_dir) for _ in range(count)]
+    return [each.communicate(timeout=120)[0].strip() for each in running]
+
+
+def test_sixteen_processes_of_four_threads_make_exactly_so_many_calls(tmp_path: Path) -> None:
+    program = """
+    with session(id="job", budget=Budget(operations=1_000)):
+        print(in_threads())
+    """
+    made = together(program, tmp_path, 16)
+    assert sum(map(int, made)) == 1_000
+    assert UsageLog(tmp_path).stats("job").operation_count == 1_000
+
+
+def test_tokens_are_overspent_by_no_call(tmp_path: Path) -> None:
+    program = """
+    with session(id="job", budget=Budget(tokens=25_050)):
+        in_threads(100)
+    """
+    together(program, tmp_path, 6)
+    assert UsageLog(tmp_path).stats("job").total_tokens == 25_000
+
+
+def test_named_budgets_are_shared_by_unrelated_processes(tmp_path: Path) -> None:
+    program = """
+    configure(budgets={"all": Budget(operations=100)})
+    print(in_threads())
+    """
+    assert sum(map(int, together(program, tmp_path, 3))) == 100
+    assert together(program, tmp_path, 1) == ["0"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pools_share_the_budget_of_whoever_gives_them_work(
+    capture_operations: CapturedOperations, method: str
+) -> None:
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        with session(budget=Budget(operations=10)):
+            made = list(pool.map(_spend_all, range(2)))
+        with session("tokens", budget=Budget(tokens=5)):
+            refused = pool.submit(_spend_tokens).exception()
+    assert isinstance(refused, BudgetExceeded)
+    assert str(refused).startswith("budget 'tokens': 0 of 5 tokens are spent")
+    assert sum(made) == 10
+    assert len(capture_operations) == 10
+
+
+def _spend_all(_: int) -> int:
+    for made in range(100):
+        try:
+            with track("t", service="s"):
+                pass
+        except BudgetExceeded:
+            return made
+    return 100
+
+
+def _spend_tokens() -> None:
+    with track("t", service="s", metadata={"max_tokens": 6}):
+        pass
+
+
+def test_programs_share_it_through_the_environment(
+    capture_operations: CapturedOperations,
+) -> None:
+    program = WORK + child.dedent("""
+        with session("inner", budget=Budget(operations=4)) as inner:
+            print(spend_all())
+        print(spend_all())
+        """)
+    with session(budget=Budget(operations=10)) as work:
+        _spend(3)
+        ran = subprocess.run(
+            [sys.executable, "-c", child.PRELUDE + program],
+            env={**os.environ, **work.env()},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        with pytest.raises(BudgetExceeded):
+            _spend(1)
+    assert ran.stdout.split() == ["4", "3"]
+    assert {each.parent_session_id or each.session_id for each in capture_operations} == {work.id}
+
+
+def _spend(count: int) -> None:
+    for _ in range(count):
+        with track("t", service="s"):
+            pass
+
+
+def test_a_killed_process_leaves_the_budget_usable_and_exact(tmp_path: Path) -> None:
+    program = (
+        WORK
+        + """
+with session(id="job", budget=Budget(operations=6_000, tokens=10**9)):
+    print(in_threads(10), flush=True)
+"""
+    )
+    order = random.Random(7)
+    running = [child.start(program, tmp_path) for _ in range(6)]
+    sleep(1.0)
+    for process in running[:4]:
+        sleep(order.uniform(0, 0.15))
+        process.kill()
+    for process in running:
+        process.communicate(timeout=120)
+    made = UsageLog(tmp_path).stats("job")
+    _, state = read_ledger(tmp_path / "budgets" / "session-job")
+    # of each of the killed threads at most one call was let in and did not end
+    assert state.operations == 6_000
+    assert 6_000 - 16 <= made.operation_count <= 6_000
+    assert made.total_tokens <= state.tokens
+
+
+def test_what_a_dead_process_reserved_stays_spent(tmp_path: Path) -> None:
+    program = """
+    from instrument import Budget, BudgetExceeded
+    with session(id="job", budget=Budget(tokens=100)):
+        with track("t", service="s", metadata={"max_tokens": 90}):
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    child.run(program, tmp_path)
+    program = """
+    from instrument import BudgetExceeded
+    with session(id="job"):
+        with track("t", service="s", metadata={"max_tokens": 10}):
+            print("fits")
+        try:
+            track("t", service="s", metadata={"max_tokens": 11}).__enter__()
+        except BudgetExceeded as error:
+            print(error)
+    """
+    output, errors = child.run(program, tmp_path)
+    assert output.startswith("fits\nbudget 'job': 90 of 100 tokens are spent"), errors
+
+
+def test_a_signal_handler_that_spends_hangs_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    program = (
+        WORK
+        + """
+made = 0
+def handler(*_):
+    global made
+    try:
+        ask()
+        made += 1
+    except BudgetExceeded:
+        pass
+with session(id="job", budget=Budget(operations=5_000)):
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    by_loop = 0
+    try:
+        while True:
+            ask()
+            by_loop += 1
+    except BudgetExceeded:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(by_loop + made, made > 0)
+"""
+    )
+    assert child.run(program, tmp_path) == ("5000 True", "")
+
+
+AMOUNTS = st.integers(0, 40)
+STEPS = st.lists(st.tuples(st.integers(0, 2), st.booleans(), AMOUNTS, AMOUNTS), max_size=60)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STEPS, st.integers(100, 900))
+def test_all_who_share_a_ledger_agree_whatever_they_do(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[int, bool, int, int]],
+    generation_bytes: int,
+) -> None:
+    """Against a plain model: one who asks everybody in turn."""
+    directory = tmp_path_factory.mktemp("ledger") / "budgets" / "b"
+    limits = (50, 600, None, None)
+    opening = Header(name="b", limits=limits, generation_bytes=generation_bytes)
+    ledgers = [Ledger(directory, lambda: opening) for _ in range(3)]
+    operations, tokens = 0, 0
+    for number, (who, settles, reserve, use) in enumerate(steps):
+        ledger, id_ = ledgers[who], f"{number:016x}"
+        fits = operations < 50 and tokens + max(reserve, 1) <= 600
+        assert ledger.reserve(id_, reserve, 0, 0) == fits
+        if fits:
+            operations, tokens = operations + 1, tokens + reserve
+            if settles:
+                kind = Kind("s;,\n", f"o{who}", None)
+                ledger.settle(id_, Amounts(1, reserve), Amounts(1, use), kind, unpriced=0)
+                tokens += use - reserve
+    for ledger in ledgers:
+        state = ledger.caught_up()
+        assert (state.operations, state.tokens) == (operations, tokens)
+    _, state = read_ledger(directory)
+    assert state == ledgers[0].caught_up() == Ledger(directory, None).caught_up()
+    assert len(list(directory.iterdir())) <= 2
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_a_torn_or_strange_record_counts_for_nothing(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, after: int
+) -> None:
+    directory = tmp_path_factory.mktemp("ledger") / "b"
+    opening = Header(name="b", limits=(100, None, None, None))
+    ledger = Ledger(directory, lambda: opening)
+    ledger.reserve("0" * 16, 0, 0, 0)
+    with open(next(directory.iterdir()), "ab") as file:
+        file.write(b"\n" + noise.replace(b";", b"").replace(b"\n", b"\nx"))
+    for number in range(after):
+        assert ledger.reserve(f"{number + 1:016x}", 0, 0, 0)
+    assert ledger.caught_up().operations == 1 + after
+    assert read_ledger(directory)[1].operations == 1 + after
+
+
+def test_threads_that_share_a_ledger_over_its_generations_lose_nothing(tmp_path: Path) -> None:
+    opening = Header(name="b", limits=(2_000, None, None, None), generation_bytes=4_000)
+    ledger = Ledger(tmp_path / "b", lambda: opening)
+    barrier = threading.Barrier(8)
+
+    def spend(thread: int) -> int:
+        barrier.wait()
+        let_in = 0
+        for number in range(400):
+            id_ = f"{thread:08x}{number:08x}"
+            if ledger.reserve(id_, 0, 0, 0):
+                ledger.settle(id_, NOTHING, NOTHING, Kind("s", "o", None), unpriced=0)
+                let_in += 1
+        return let_in
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(spend, range(8))) == 2_000
+    state = ledger.caught_up()
+    assert (state.operations, state.refused) == (2_000, 1_200)
+    assert [kind.operations for kind in state.kinds.values()] == [2_000]
+
+
+def test_a_ledger_may_be_used_in_a_fork(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(10, None, None, None)))
+    ledger.reserve("a" * 16, 0, 0, 0)
+    pid = os.fork()
+    if pid == 0:
+        let_in = [ledger.reserve(f"{number:016x}", 0, 0, 0) for number in range(5)]
+        os._exit(0 if all(let_in) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert ledger.caught_up().operations == 6
