@@ -27,8 +27,6 @@ def connected(scratch: Path) -> DuckDBPyConnection:
         ("memory_limit", MEMORY),
         ("temp_directory", str(scratch)),
         ("threads", str(_processors())),
-        # which it shows on standard output by itself, at a prompt and under `python -c`
-        ("enable_progress_bar", "false"),
     ):
         connection.execute(f"set {option} = {quoted(value)}")
     return connection

@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_questions import answers, few_answers, plain
 from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
+from msgspec.structs import replace
 
 from instrument._archived import opened
 from instrument._batch import MOST_SESSION_FILES
-from instrument.archive import read_manifest
+from instrument.archive import read_manifest, write_manifest
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
 
@@ -498,6 +499,16 @@ def test_what_pruned_days_came_to_can_be_kept(tmp_path: Path, zone: tzinfo) -> N
     write(tmp_path, operation(90_001), name=segment(DAYS[2]))
     log.compact()
     assert [row.operation_count for row in log.summary(by="day")] == [2, 2]
+
+
+def test_kept_sums_count_before_a_killed_compaction_has_summed_up(tmp_path: Path) -> None:
+    write(tmp_path, operation(1))
+    write(tmp_path, operation(90_000), name=segment(DAYS[2]))
+    log = UsageLog(tmp_path)
+    log.prune(datetime(2026, 11, 21, tzinfo=UTC), keep_summary=True)
+    behind = replace(read_manifest(tmp_path), unsummed=(DAYS[2],))
+    write_manifest(tmp_path, behind)
+    assert [row.operation_count for row in log.summary(by="day")] == [1, 1]
 
 
 def test_days_that_were_summed_up_before_retries_were_counted_leave_them_unknown(

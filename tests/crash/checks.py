@@ -238,7 +238,7 @@ class KnownWithArchive(Known):
         found, before = log.operations(), answers_of(log)
         yield from sums(log, found)
         log.compact(all=True)
-        if left := list((self.log_dir / "journal").iterdir()):
+        if left := [*self.log_dir.glob("journal/*")]:
             yield f"{left} is left after compaction"
         after = answers_of(log)
         for what in before:
