@@ -193,6 +193,14 @@ def test_a_plain_dict_never_gets_to_its_general_reader(
     assert reader(DICTS[name]) == expected
 
 
+def test_a_response_that_does_not_name_its_usage_yet_is_one_all_the_same() -> None:
+    reader, value = reader_for(dict), response("openai_response")
+    del value["usage"]
+    assert reader is not None
+    assert_agree(reader, read_mapping, value)
+    assert reader(value) is not None
+
+
 def modules_of_plain() -> set[str]:
     return {reader.__module__ for reader in PLAIN.values()}
 

@@ -60,7 +60,10 @@ def read_dict(value: dict[str, Any]) -> Reading | None:
         plain = PLAIN.get("usageMetadata")
     # most of all hold nothing, some of them with the two names that are most frequent
     elif (
-        ("error" not in value or value["error"] is None)
+        (
+            "error" not in value
+            or (value["error"] is None and "object" not in value and "type" not in value)
+        )
         and ("response" not in value or type(value["response"]) in _SCALARS)
         and (
             value.keys().isdisjoint(_RARER_KEYS)
