@@ -506,6 +506,7 @@ def _in_log(
             int(row.total_tokens > 0 and row.cost_usd is None),
         )
         for row in rows
+        if row.service != _TEST_RUNS
     }
     spent = Amounts(
         sum(kind.operations for kind in kinds.values()),
@@ -615,9 +616,12 @@ def _rejoined(given: tuple[tuple[Path, Budget | None, str, str | None], ...]) ->
     )
 
 
+# what the pytest plugin records of tests and their phases, which are nobody's calls
+_TEST_RUNS = "pytest"
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _OUTERMOST = (
     "select sum(duration_seconds) from operations where parent_id is null and timestamp >= $1"
+    " and service <> 'pytest'"
 )
 _UNREADABLE = Budget(operations=1)
 _ledgers: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()
