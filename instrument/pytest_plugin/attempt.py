@@ -41,7 +41,7 @@ class Attempt:
         self._session_id = session_id
         self.number = number
         self._worker = worker
-        self.usage = TestUsage(partial(spending.spent, session_id))
+        self.usage: TestUsage = TestUsage(partial(spending.spent, session_id))
         self._phases: dict[str, Ended] = {}
         self._reports: list[pytest.TestReport] = []
         self._running: str | None = None
