@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -227,7 +229,8 @@ class Archive:
                 "select session_id, first_at, last_at, entered_at, session_name, parent_session_id"
                 " from {} where session_id in ({})"
             )
-            files = [each for each in self._sessions if self._extent(each).may_hold(asked)]
+            names = sorted(asked)
+            files = [each for each in self._sessions if self._extent(each).may_hold(names)]
             self._rows = {asked: self._of_sessions(query, sessions, files)}
         return self._rows[asked]
 
@@ -283,8 +286,9 @@ class _Extent(NamedTuple):
     first_session: str
     last_session: str
 
-    def may_hold(self, sessions: Iterable[str]) -> bool:
-        return any(self.first_session <= each <= self.last_session for each in sessions)
+    def may_hold(self, ascending: Sequence[str]) -> bool:
+        place = bisect_left(ascending, self.first_session)
+        return place < len(ascending) and ascending[place] <= self.last_session
 
 
 def table_of(parts: Iterable[Archived]) -> str:
@@ -300,7 +304,7 @@ def files_of(paths: Iterable[Path]) -> str:
 
 def escaped(path: Path) -> str:
     """Return a pattern that names nothing but this path."""
-    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path.absolute()))
+    return _PATTERNS.sub(r"[\g<0>]", str(path.absolute()))
 
 
 def opened() -> DuckDBPyConnection:
@@ -367,6 +371,7 @@ _pid = 0
 _place = Path()
 _spilling = Lock()
 _users: list[DuckDBPyConnection] = []
+_PATTERNS = re.compile(r"[*?\[]")
 _extents: dict[Path, _Extent] = {}  # no name of a file is ever used again
 _ARCHIVE = Source(Path(), Path(), "")
 _EMPTY = "operation_count = 0"  # entered, or begun and withdrawn
