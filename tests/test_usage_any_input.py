@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from usage_samples import events, namespace, response
 
@@ -54,6 +54,7 @@ FORMS = (
 COUNTS = st.none() | st.integers(0, 10**9)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_readers_never_raise(value: Any) -> None:
     for form in FORMS:
@@ -62,6 +63,7 @@ def test_readers_never_raise(value: Any) -> None:
         assert reader is None or reader(result) is None or reader(result) == reader(result)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(VALUES, st.sampled_from(FORMS)), max_size=8))
 def test_merges_never_raise(chunks: list[tuple[Any, Any]]) -> None:
     merge = new_merge()
@@ -70,6 +72,7 @@ def test_merges_never_raise(chunks: list[tuple[Any, Any]]) -> None:
         merge.reading()
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet='{}":,\n data:usage', max_size=30) | st.binary(max_size=9)))
 def test_merges_of_arbitrary_text_never_raise(chunks: list[Any]) -> None:
     merge = new_merge()
@@ -87,6 +90,7 @@ def test_merges_of_arbitrary_text_never_raise(chunks: list[Any]) -> None:
         ("openai_chat", "usage", ["prompt_tokens", "completion_tokens"]),
     ],
 )
+@settings(deadline=None)
 @given(st.lists(st.tuples(COUNTS, COUNTS), min_size=1, max_size=6))
 def test_a_merge_of_running_totals_equals_reading_the_last_values(
     name: str, part: str, counts: list[str], values: list[tuple[int | None, int | None]]
@@ -104,6 +108,7 @@ def test_a_merge_of_running_totals_equals_reading_the_last_values(
     assert merge.reading() == reader(final)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_cutting_a_stream_into_any_pieces_changes_nothing(data: st.DataObject) -> None:
     lines = [f"data: {json.dumps(event)}\n\n" for event in events("google_generate")]
