@@ -187,12 +187,14 @@ def _outside() -> Iterator[None]:
     if around is None or around is not context.backdrop:
         yield
         return
-    context.scope.set(None)
+    context.stay_outside()
     try:
         yield
     finally:
         if context.scope.get() is None:
             context.scope.set(around)
+            if context.beside is not None:
+                context.beside.entered(around.elsewhere())
 
 
 def _passed(seconds: float) -> timedelta:
