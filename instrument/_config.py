@@ -415,9 +415,8 @@ def _budgets(name: str, value: Any) -> dict[str, Budget]:
     for each, budget in value.items():
         if not isinstance(each, str) or not isinstance(budget, Budget):
             raise ConfigurationTypeError(name, {each: budget}, accepted)
-        if not 0 < len(each.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
-            longest = f"names of 1 to {_LONGEST_NAME} bytes"
-            raise ConfigurationError(name, each, longest)
+        if not each.isprintable() or not 0 < len(each.encode()) <= _LONGEST_NAME:
+            raise ConfigurationError(name, each, f"printable names of 1 to {_LONGEST_NAME} bytes")
     return dict(value)
 
 

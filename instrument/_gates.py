@@ -8,6 +8,7 @@ place.
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from msgspec import Struct
 
 from instrument import _config
 from instrument._account import internal_error
+from instrument._clean import whole_text
 from instrument._clock import new_id
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
@@ -55,6 +57,7 @@ HINTS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """What requests call the largest number of tokens that the response may have."""
 
 _OF_UNKNOWN = 100
+_LONGEST_NAME = 200
 
 
 class Reservation(Struct, frozen=True):
@@ -92,6 +95,7 @@ class Account:
         self._pricing: Pricing | None = None
         self._models: dict[tuple[str, str], str] = {}
         self._counts_calls_alone = False
+        self._limits: tuple[int, ...] = ()
         self._is_open = False
 
     def open(self) -> Ledger:
@@ -101,14 +105,23 @@ class Account:
             ledger.open()
             if self._given is None:
                 header = ledger.header()
-                self._given, self.name = budget_of(header), header.name
-                self.session_id = header.session_id
+                self.name, self.session_id = header.name, header.session_id
+                self._given = budget_of(header)
             else:
                 ledger.limit(limits_of(self._given))
-            limits = limits_of(self._given)
-            self._counts_calls_alone = limits[1:] == (None, None, None)
+            self._follow(ledger.open())
             self._is_open = True
         return ledger
+
+    def _follow(self, state: State) -> None:
+        """Go by the limits that hold now, which another process may have changed."""
+        assert self._given is not None
+        header = self._ledger.header().limited(state.limits)
+        told: dict[str, Any] = {**budget_of(header).limits(), "per": self._given.per}
+        told["on_exceed"] = self._given.on_exceed
+        self._given = Budget(**told)
+        self._counts_calls_alone = header.limits[1:] == (None, None, None)
+        self._limits = state.limits
 
     @property
     def budget(self) -> Budget:
@@ -147,26 +160,42 @@ class Account:
         self.settle(Reservation(self, ledger, id_, NOTHING, False), line)
 
     def settle(self, one: Reservation, line: OperationLine) -> None:
-        """Put what an operation used in the place of what it reserved."""
-        cost, priced = self._cost(line)
+        """Put what an operation used in the place of what it reserved.
+
+        What a response used that does not say it, or cost that nobody can price, stays reserved.
+        """
+        is_silent = line.tokens is None and line.provider is not None and line.success
+        is_silent = is_silent and line.usage_operation_id is None
+        cost = one.held.nanodollars if is_silent else self._cost(line)
         seconds = line.duration_seconds if line.active_seconds is None else line.active_seconds
-        used = Amounts(1, line.tokens or 0, cost, 0 if one.is_inside else int(seconds * BILLION))
+        used = Amounts(
+            1,
+            one.held.tokens if is_silent else line.tokens or 0,
+            one.held.nanodollars if cost is None else cost,
+            0 if one.is_inside else int(seconds * BILLION),
+        )
         if line.model is not None:
             self._models[line.service, line.operation] = line.model
-        kind = Kind(line.service, line.operation, line.model)
-        one.ledger.settle(one.id, one.held, used, kind, unpriced=int(not priced))
+        kind = Kind(_cut(line.service), _cut(line.operation), line.model and _cut(line.model))
+        one.ledger.settle(one.id, one.held, used, kind, unpriced=int(cost is None or is_silent))
 
     def _tried(
         self, operation: Any
     ) -> tuple[Reservation | None, Amounts, BudgetExceeded | BudgetUnavailable | None]:
         ledger = self._ledger if self._is_open else self.open()
+        state = ledger.open()
+        if state.limits is not self._limits:
+            self._follow(state)
         is_inside = operation.parent is not None and _holds(operation.parent, self)
         held = NOTHING
         if not self._counts_calls_alone:
-            kind, model = self._kind(operation, ledger.open())
-            if self.budget.usd is not None and self._has_no_price(operation, kind, model):
-                return None, NOTHING, self._excess(ledger, NOTHING, operation, unpriced=model)
-            held = self._estimate(operation, ledger.open(), kind, model, is_inside=is_inside)
+            kind, model = self._kind(operation, state)
+            if self.budget.usd is not None:
+                unpriced = self._without_price(operation, state)
+                if unpriced is not None:
+                    excess = self._excess(ledger, NOTHING, operation, unpriced=unpriced)
+                    return None, NOTHING, excess
+            held = self._estimate(operation, state, kind, model, is_inside=is_inside)
         id_ = new_id()  # not the operation's, which may reserve again
         if ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds):
             return Reservation(self, ledger, id_, held, is_inside), held, None
@@ -191,7 +220,8 @@ class Account:
         if how == "raise":
             raise problem
         if how == "warn":
-            warn_once(f"budget in {self.directory}", f"{problem}; the call goes on")
+            once = f"{type(problem).__name__} of {self.directory}"
+            warn_once(once, f"{problem}; the call goes on")
         elif callable(how):
             operation.recorder.muted(how, problem)
 
@@ -219,8 +249,8 @@ class Account:
             hinted = self._price_of(operation.site.service, model, hint)
             limit = 0 if hinted else int(budget.usd * BILLION)
             nanodollars = max(hinted, _mean(state, kind, "nanodollars", limit))
-        if budget.seconds is not None and not is_inside and kind is not None:
-            nanoseconds = -(-kind.nanoseconds // kind.operations)
+        if budget.seconds is not None and not is_inside:
+            nanoseconds = _mean(state, kind, "nanoseconds", int(budget.seconds * BILLION))
         return Amounts(1, tokens, nanodollars, nanoseconds)
 
     def _prices(self) -> Pricing:
@@ -228,12 +258,25 @@ class Account:
             self._pricing = Pricing(self._own_prices)
         return self._pricing
 
-    def _has_no_price(self, operation: Any, kind: Kind | None, model: str | None) -> bool:
-        if model is None or model in (self._own_prices or ()):
-            return False
-        if kind is not None:
-            return kind.unpriced > 0 and kind.nanodollars == 0
-        return not self._prices().may_price(operation.site.service, model)
+    def _without_price(self, operation: Any, state: State) -> str | None:
+        """Return the model that would be called, if nobody has a price for it.
+
+        Where it is not known which one will answer, all that did before have to be without.
+        """
+        service, name = operation.site.service, operation.site.operation
+        kinds = [one for one in state.kinds.values() if one.operations and one.model is not None]
+        if operation.model is not None:
+            same = [one for one in kinds if one.model == operation.model]
+            return None if self._may_cost(service, operation.model, same) else operation.model
+        same = [one for one in kinds if (one.service, one.operation) == (service, name)]
+        if not same or any(self._may_cost(service, one.model or "", [one]) for one in same):
+            return None
+        return same[-1].model
+
+    def _may_cost(self, service: str, model: str, kinds: list[Kind]) -> bool:
+        """Tell whether a model has a price, in a list or given with its calls so far."""
+        was_given = any(one.nanodollars for one in kinds)
+        return was_given or self._prices().may_price(service, model)
 
     def _price_of(self, service: str, model: str | None, output_tokens: int) -> int:
         if model is None or not output_tokens:
@@ -249,16 +292,16 @@ class Account:
             output_tokens=output_tokens,
         )
         found = self._prices().priced(call)
-        return 0 if found is None else int(found[0] * BILLION)
+        return 0 if found is None else _nanodollars(found[0])
 
-    def _cost(self, line: OperationLine) -> tuple[int, bool]:
-        """Return the cost in billionths of a dollar, and whether it is known."""
+    def _cost(self, line: OperationLine) -> int | None:
+        """Return the cost in billionths of a dollar, rounded up; `None` where it is not known."""
         if line.cost_usd is not None:
-            return int(line.cost_usd * BILLION), True
+            return _nanodollars(line.cost_usd)
         if line.tokens is None or self.budget.usd is None:
-            return 0, True
+            return 0
         found = self._prices().priced(_as_read(line))
-        return (0, False) if found is None else (int(found[0] * BILLION), True)
+        return None if found is None else _nanodollars(found[0])
 
     def _excess(
         self, ledger: Ledger, held: Amounts, operation: Any, *, unpriced: str | None = None
@@ -266,7 +309,10 @@ class Account:
         ledger.mark(operation.session.id)
         state = ledger.caught_up()
         short = state.lacks(held.tokens, held.nanodollars, held.nanoseconds)
-        metric = METRICS[short or 0] if unpriced is None else "usd"
+        # another call may have made room meanwhile
+        metric = self._tightest(state) if short is None else METRICS[short]
+        if unpriced is not None:
+            metric = "usd"
         return BudgetExceeded(
             self.budget,
             self.name,
@@ -278,6 +324,11 @@ class Account:
             model=unpriced,
             resets_at=self.ends_at,
         )
+
+    def _tightest(self, state: State) -> str:
+        limits, spent = self.budget.limits(), spent_of(state)
+        shares = {name: getattr(spent, name) / limit for name, limit in limits.items() if limit}
+        return max(shares, key=shares.__getitem__)
 
 
 class Gate:
@@ -341,7 +392,10 @@ class SessionGate(Gate):
     """Asks the budgets of a session and of the sessions around it."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
-        self._accounts = tuple({account.directory: account for account in accounts}.values())
+        found: dict[Path, Account] = {}
+        for account in accounts:
+            found.setdefault(account.directory, account)
+        self._accounts = tuple(found.values())
 
     def __reduce__(self) -> Any:
         return _rejoined, (tuple(account.given() for account in self._accounts),)
@@ -358,7 +412,7 @@ class SessionGate(Gate):
         """Return the gate of a session with a budget, inside of what is around it."""
         outer: tuple[Account, ...] = () if around is None else around._accounts
         directory = directory_of_session(settings.log_dir, session_id)
-        shown = name or session_id
+        shown = _cut(name or session_id)
         within = tuple(str(each.directory) for each in outer if each.directory != directory)
         opening = partial(_header, budget, shown, session_id=session_id, within=within)
         account = Account(directory, budget, shown, session_id, opening, settings)
@@ -431,8 +485,10 @@ class _Renewed:
         return found
 
     def _new(self, since: datetime | None) -> Account:
-        prefix = f"name-{quote(self._name, safe='')}@"
-        began = "always" if since is None else f"{since:%Y-%m-%dT%H%M}"
+        # of other kinds of limits, or of another period, another one, which the log is read for
+        kinds = "".join(name[0] for name, limit in self._budget.limits().items() if limit)
+        prefix = f"name-{quote(self._name, safe='')}@{self._budget.per or 'always'}-{kinds}@"
+        began = "begun" if since is None else f"{since:%Y-%m-%dT%H%M}"
         directory = ledgers_in(self._settings.log_dir) / f"{prefix}{began}"
         opening = partial(self._opening, since, prefix, directory)
         return Account(directory, self._budget, self._name, None, opening, self._settings)
@@ -456,7 +512,10 @@ class _Renewed:
 def directory_of_session(log_dir: Path, session_id: str) -> Path:
     """Return where the ledger of a session's budget is."""
     # the prefix, too, because an id may be two dots
-    return ledgers_in(log_dir) / f"session-{quote(session_id, safe='')}"
+    name = quote(session_id, safe="")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{number_of(session_id, '', None)}"
+    return ledgers_in(log_dir) / f"session-{name}"
 
 
 def _header(
@@ -547,6 +606,15 @@ def _unavailable(name: str, error: OSError) -> BudgetUnavailable:
     )
 
 
+def _cut(name: str) -> str:
+    """Return a name as the ledger has it."""
+    return whole_text(name[:_LONGEST_NAME])
+
+
+def _nanodollars(dollars: float) -> int:
+    return math.ceil(min(dollars, _DEAREST) * BILLION)
+
+
 def _defect(name: str, error: Exception) -> BudgetUnavailable:
     return BudgetUnavailable(f"budget {name!r}: {error!r}; this is a defect of instrument")
 
@@ -564,7 +632,7 @@ def _mean(state: State, kind: Kind | None, metric: str, limit: int) -> int:
     count = sum(one.operations for one in known)
     if count:
         return -(-sum(int(getattr(one, metric)) for one in known) // count)
-    return limit // _OF_UNKNOWN
+    return -(-limit // _OF_UNKNOWN)
 
 
 def _hint(noted: Any) -> int:
@@ -618,6 +686,7 @@ def _rejoined(given: tuple[tuple[Path, Budget | None, str, str | None], ...]) ->
 
 # what the pytest plugin records of tests and their phases, which are nobody's calls
 _TEST_RUNS = "pytest"
+_DEAREST = 1e9
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _OUTERMOST = (
     "select sum(duration_seconds) from operations where parent_id is null and timestamp >= $1"

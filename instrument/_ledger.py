@@ -18,6 +18,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import weakref
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -60,6 +62,7 @@ _CHUNK_BYTES = 1 << 16
 _TRIES = 16
 _UNLIMITED = 1 << 62
 _KEPT_AT_MOST = 256
+_OPEN_AT_MOST = 128
 
 
 class Amounts(Struct, frozen=True, array_like=True):
@@ -75,7 +78,9 @@ NOTHING = Amounts()
 
 
 class Kind(Struct, frozen=True, array_like=True):
-    """What operations of one kind came to that have ended; `unpriced`: how many had no price."""
+    """What operations of one kind came to that have ended; `unpriced`: how many had no price
+    and are not in `nanodollars`.
+    """
 
     service: str
     operation: str
@@ -323,10 +328,20 @@ class Ledger:
             if number is None:
                 number = self._made(before)
             try:
-                return _open(self.directory, number)
+                found = _open(self.directory, number)
             except FileNotFoundError:  # the next one took its place
                 continue
+            self._rest_of_others()
+            return found
         raise FileNotFoundError(errno.ENOENT, "the ledger vanishes", str(self.directory))
+
+    def _rest_of_others(self) -> None:
+        """Let those ledgers close their file that opened it longest ago; they open it anew."""
+        _opened_last.append(weakref.ref(self))
+        while len(_opened_last) > _OPEN_AT_MOST:
+            other = _opened_last.popleft()()
+            if other is not None and other is not self:
+                other._at = None
 
     def _made(self, before: At | None) -> int:
         if before is not None:
@@ -399,7 +414,7 @@ def _settle(
             old.model,
             old.operations + 1,
             old.tokens + used.tokens,
-            old.nanodollars + used.nanodollars,
+            old.nanodollars + (0 if unpriced else used.nanodollars),
             old.nanoseconds + used.nanoseconds,
             old.unpriced + unpriced,
         )
@@ -591,3 +606,6 @@ def number_of(service: str, operation: str, model: str | None) -> str:
     """Return what stands for a kind of operation in the records."""
     told = "\0".join((service, operation, model or "")).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(told, digest_size=6).hexdigest()
+
+
+_opened_last: deque[weakref.ref[Ledger]] = deque()

@@ -40,7 +40,7 @@ def states(
     `refused`: those alone that refused a call of this session. Ledgers that cannot be read are
     left out.
     """
-    named: dict[str, tuple[str, BudgetState]] = {}
+    named: dict[str, tuple[float, BudgetState]] = {}
     of_sessions: list[tuple[float, BudgetState]] = []
     for directory in _directories(log_dir):
         with suppress(OSError):
@@ -49,10 +49,11 @@ def states(
             whose = (*state.hit, header.session_id) if state.hit else ()
             if refused is not None and refused not in whose:
                 continue
+            changed = _changed_at(directory), found
             if found.session_id is not None:
-                of_sessions.append((_changed_at(directory), found))
-            elif found.name not in named or named[found.name][0] < directory.name:
-                named[found.name] = directory.name, found
+                of_sessions.append(changed)
+            elif found.name not in named or named[found.name][0] <= changed[0]:
+                named[found.name] = changed
     of_sessions.sort(key=lambda each: -each[0])
     latest = [found for _, found in of_sessions[:limit]]
     return [found for _, (_, found) in sorted(named.items())] + latest

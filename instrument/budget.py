@@ -53,10 +53,15 @@ class Budget:
       with each; for budgets of `configure(budgets=...)`.
     - `on_exceed`: `raise` (`BudgetExceeded`, before the call), `warn` (once, and the call goes
       on), or a callable that is given the `BudgetExceeded` and lets the call go on by returning.
+      The same with `BudgetUnavailable`, where the ledger cannot be read or written.
 
     At least one limit; all of them hold. A budget is immutable and may be used more than once.
     Where nothing is recorded (`INSTRUMENT_DISABLED`, `enabled=False`) nothing is refused. The
-    processes that share one are those of one host.
+    processes that share one are those of one host; a session whose id came in a header
+    (`extract`) is in no budget but those that are around it here.
+
+    A call reserves what its request allows, else what calls of its kind took on average; of an
+    unknown kind, what any call took, and before any has ended, a hundredth of the limit.
     Raises `ConfigurationError` (a `ValueError`; for wrong types also a `TypeError`).
     """
 
@@ -224,7 +229,7 @@ class BudgetExceeded(InstrumentError, RuntimeError):  # noqa: N818 - the contrac
 
     def _message(self) -> str:
         spent = shown_number(self.metric, getattr(self.spent, self.metric))
-        text = f"budget {self.name!r}: {spent} of {shown_amount(self.metric, self.limit)} are spent"
+        text = f"budget {self.name!r}: spent {spent} of {shown_amount(self.metric, self.limit)}"
         if self.metric != "operations" and self.reserve > 0:
             text += f", and the call may take {shown_amount(self.metric, self.reserve)}"
         if self.by:
@@ -285,7 +290,9 @@ def shown_amount(metric: str, amount: float) -> str:
 def shown_number(metric: str, amount: float) -> str:
     """Return the same without the unit, but for the dollar sign."""
     if metric == "usd":
-        return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:,.6f}".rstrip("0")
+        if amount == 0 or amount >= 0.995:
+            return f"${amount:,.2f}"
+        return f"${amount:.2f}" if amount >= 0.0995 else f"${amount:.2g}"
     if metric == "seconds":
         return f"{amount:,.1f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"
     return f"{amount:,.0f}"
@@ -318,7 +325,7 @@ def _count(name: str, value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationTypeError(f"Budget({name}=)", value, "a whole number above 0")
     if not 0 < value <= _LARGEST:
-        raise ConfigurationError(f"Budget({name}=)", value, "a whole number above 0")
+        raise ConfigurationError(f"Budget({name}=)", value, "a whole number from 1 to 10^15")
     return value
 
 
@@ -328,7 +335,7 @@ def _amount(name: str, value: Any, unit: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationTypeError(f"Budget({name}=)", value, f"{unit} above 0")
     if not math.isfinite(value) or not 1e-9 <= value <= 1e9:
-        raise ConfigurationError(f"Budget({name}=)", value, f"{unit} above 0")
+        raise ConfigurationError(f"Budget({name}=)", value, f"{unit} above 0, up to 10^9")
     return float(value)
 
 
@@ -348,5 +355,9 @@ def _on_exceed(value: Any) -> OnExceed:
         return value  # type: ignore[return-value]  # one of the two
     if not callable(value):
         raise ConfigurationTypeError("Budget(on_exceed=)", value, accepted)
+    from inspect import iscoroutinefunction  # it loads the tokenizer
+
+    if iscoroutinefunction(value):
+        raise ConfigurationTypeError("Budget(on_exceed=)", value, f"{accepted}, and no coroutine")
     found: OnExceed = value
     return found

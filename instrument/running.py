@@ -61,7 +61,8 @@ class Site(Struct, eq=False):
 
     `slow` says that the next call leaves a begin line: the first one does, and every one after a
     call that lasted over 100 ms. `lazy` says that its calls return what starts later, `asks` that
-    there is a `usage` or `success` to ask, `failed` that a call may be another attempt.
+    there is a `usage` or `success` to ask, `failed` that a call may be another attempt, `tells`
+    that `requested` follows, which is when budgets are asked.
     """
 
     service: str
@@ -75,6 +76,7 @@ class Site(Struct, eq=False):
     lazy: bool = False
     asks: bool = False
     failed: bool = False
+    tells: bool = False
 
     def __post_init__(self) -> None:
         self.asks = self.usage is not None or self.success is not None
@@ -262,6 +264,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
             _give_back(self)
         self._void()
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether there are budgets that it has to fit into."""
+        return self.session.gate is not None or self.recorder.gate is not None
+
     def requested(self, model: str | None, allowed: int) -> None:
         """Take into account what the request says, where our own patch of a client sees it.
 
@@ -269,11 +276,10 @@ class RunningOperation(Scope, eq=False, weakref=True):
         Raises what the gates raise, and then there was no operation.
         """
         self.model = model or self.model
-        if self.reserved is None:
+        if not self.site.tells or not self.is_gated:
             return
         self.allowed = allowed
         try:
-            _give_back(self)
             _admit(self)
         except BaseException:
             self.done = True
@@ -290,7 +296,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             self._restart()
         except Exception as error:
             swallow(error)
-        if self.session.gate is not None or self.recorder.gate is not None:
+        if self.is_gated and not self.site.tells:
             try:
                 _admit(self)
             except BaseException:
@@ -459,7 +465,7 @@ def begin(
     except Exception as error:
         swallow(error)
         return None
-    if session.gate is not None or active.gate is not None:
+    if (session.gate is not None or active.gate is not None) and not site.tells:
         _admit(operation)
     if site.slow and not site.lazy:
         _announce(operation)
@@ -471,6 +477,9 @@ def _admit(operation: RunningOperation) -> None:
     for gate in (operation.session.gate, operation.recorder.gate):
         if gate is not None:
             gate.admit(operation)
+    # what asking took is not the call's time
+    active = operation.recorder
+    operation.started_ns, operation.begun_ns = active.time_ns(), active.now_ns()
 
 
 def _settle(operation: RunningOperation, line: OperationLine) -> None:

@@ -15,7 +15,7 @@ from instrument._clean import copied
 from instrument._clock import format_timestamp
 from instrument._guard import belongs_to_program
 from instrument._opentelemetry import session_beside
-from instrument.budget import Budget
+from instrument.budget import Budget, BudgetUnavailable
 from instrument.carrier import Carried
 from instrument.context import (
     Entered,
@@ -92,8 +92,7 @@ class Session(SessionIdentity):
     def __enter__(self) -> Session:
         outer = context.scope.get()
         if not isinstance(outer, Muted):
-            if self._budget is not None or self._given_id is not None:
-                _put_gate(self)
+            _put_gate(self, self._around if outer is None else outer.session.gate)
             _write(self)
             enter_session(_entry(self, outer))
         return self
@@ -148,8 +147,8 @@ class Session(SessionIdentity):
         variables = carrier.to_environment(self._carried(), log_dir, os.environ)
         if context.beside is not None:
             variables["TRACEPARENT"] = context.beside.traceparent() or variables["TRACEPARENT"]
-        if self._budget is not None or self._given_id is not None:
-            _put_gate(self)
+        if self.gate is self._around:
+            _put_gate(self, self._around)
         budgets = "" if self.gate is None else self.gate.text()
         if budgets or carrier.BUDGETS in os.environ:
             variables[carrier.BUDGETS] = budgets
@@ -285,14 +284,24 @@ def _inherited_gate() -> Gate | None:
     return None if found is None else found.session.gate
 
 
-def _put_gate(entered: Session) -> None:
-    """Have the session's own budget asked, too, or the one that a session of its id began with."""
+def _put_gate(entered: Session, around: Gate | None) -> None:
+    """Have the budgets around be asked, and its own, or the one a session of its id began with.
+
+    Raises `BudgetUnavailable` where its own cannot be.
+    """
+    if entered._budget is None and entered._given_id is None:
+        entered.gate = around
+        return
     try:
-        entered.gate = gate_of_session(
-            entered, entered._budget, entered._around, recorder().settings
-        )
+        active = recorder()
+        if active.enabled:
+            entered.gate = gate_of_session(entered, entered._budget, around, active.settings)
     except Exception as error:
         swallow(error)
+        if entered._budget is not None:
+            raise BudgetUnavailable(
+                f"the budget of {entered!r} cannot be asked: {error!r}"
+            ) from error
 
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
@@ -340,7 +349,6 @@ def _read(question: Callable[[UsageLog], T]) -> T | None:
 
 def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:
     fresh = afresh()
-    if fresh._budget is not None or fresh._given_id is not None:
-        _put_gate(fresh)
+    _put_gate(fresh, fresh._around)
     _write(fresh)
     return _entry(fresh, outer)

@@ -37,7 +37,7 @@ from instrument.wrappers import (
     sync_wrapper,
 )
 
-__all__ = ["track", "tracked"]
+__all__ = ["track", "tracked", "tracked_client"]
 
 T = TypeVar("T")
 
@@ -97,6 +97,11 @@ def tracked(
         stream=_boolean("stream", stream),
     )
     return partial(_decorated, site)
+
+
+def tracked_client(service: str, operation: str) -> Decorator:
+    """Track functions of a client that tell the operation what they `requested`."""
+    return partial(_decorated, Site(service, operation, tells=True))
 
 
 class track:  # noqa: N801 - it is used like a function
@@ -263,6 +268,7 @@ def _copy(site: Site, operation: str) -> Site:
         site.usage,
         site.success,
         site.stream,
+        tells=site.tells,
     )
 
 

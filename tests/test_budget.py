@@ -34,6 +34,11 @@ def ask(tokens: int = 15) -> Any:
     return chat(None, model="gpt-test", usage=usage)
 
 
+def enter(operation: str, **more: Any) -> None:
+    with track(operation, service="s", **more):
+        pass
+
+
 def calls_until_refused(at_most: int = 100) -> int:
     for made in range(at_most):
         try:
@@ -58,9 +63,9 @@ def no_budgets_afterwards() -> Iterator[None]:
     ("wrong", "message"),
     [
         ({}, "Budget()=None: use at least one of operations, tokens, usd, seconds"),
-        ({"tokens": 0}, "Budget(tokens=)=0: use a whole number above 0"),
+        ({"tokens": 0}, "Budget(tokens=)=0: use a whole number from 1 to 10^15"),
         ({"tokens": True}, "Budget(tokens=)=True: use a whole number above 0"),
-        ({"operations": -1}, "Budget(operations=)=-1: use a whole number above 0"),
+        ({"operations": -1}, "Budget(operations=)=-1: use a whole number from 1 to 10^15"),
         ({"operations": 1.5}, "Budget(operations=)=1.5: use a whole number above 0"),
         ({"usd": float("nan")}, "Budget(usd=)=nan: use US dollars above 0"),
         ({"usd": "5"}, "Budget(usd=)='5': use US dollars above 0"),
@@ -107,7 +112,7 @@ def test_exactly_so_many_operations_happen(captured: CapturedOperations) -> None
             ask()
     assert len(captured) == 3
     assert str(caught.value) == (
-        "budget 'night': 3 of 3 operations are spent; by openai ask gpt-test 3 operations"
+        "budget 'night': spent 3 of 3 operations; by openai ask gpt-test 3 operations"
     )
     assert (caught.value.metric, caught.value.limit) == ("operations", 3)
     assert (caught.value.session_id, caught.value.spent.tokens) == (work.id, 45)
@@ -116,7 +121,7 @@ def test_exactly_so_many_operations_happen(captured: CapturedOperations) -> None
 
 def test_a_call_is_refused_where_the_mean_of_its_kind_does_not_fit() -> None:
     with session(budget=Budget(tokens=44)):
-        assert calls_until_refused() == 2  # 30 are spent, and 15 more are too many
+        assert calls_until_refused() == 2  # 30, and 15 more are too many
     with session(budget=Budget(tokens=45)):
         assert calls_until_refused() == 3
 
@@ -125,7 +130,7 @@ def test_a_call_is_refused_where_the_mean_of_its_kind_does_not_fit() -> None:
 def test_what_the_caller_allows_is_reserved(name: str) -> None:
     with session(budget=Budget(tokens=100)):
         with pytest.raises(BudgetExceeded, match="the call may take 101 tokens"):
-            track("t", service="s", metadata={name: 101}).__enter__()
+            enter("t", metadata={name: 101})
         with track("t", service="s", metadata={name: 100}) as op:
             with pytest.raises(BudgetExceeded, match="100 of 100 tokens"):
                 ask()
@@ -248,7 +253,7 @@ def test_seconds_count_the_time_of_outermost_calls() -> None:
 
     with session(budget=Budget(seconds=0.1)) as work:
         outer()
-        with pytest.raises(BudgetExceeded, match=r"of 0\.1 seconds are spent") as caught:
+        with pytest.raises(BudgetExceeded, match=r"of 0\.1 seconds") as caught:
             outer()
     [_, first] = sorted(each.duration_seconds for each in work.operations())
     assert caught.value.spent.seconds == pytest.approx(first, abs=1e-6)
@@ -260,25 +265,24 @@ def test_dollars_are_those_of_the_price_list_or_the_callers() -> None:
         ask(15)
         with track("t", service="s") as op:
             op.set_usage(input_tokens=1, cost_usd=20)
-        big = track("big", service="s", model="gpt-test", metadata={"max_tokens": 16})
-        message = r"\$35.00 of \$50.00 are spent, and the call may take \$17.50"
+        message = r"spent \$35.00 of \$50.00, and the call may take \$17.50"
         with pytest.raises(BudgetExceeded, match=message):
-            big.__enter__()
+            enter("big", model="gpt-test", metadata={"max_tokens": 16})
         for _ in range(2):
             ask(5)
         with pytest.raises(BudgetExceeded, match=r"may take \$16.00"):
-            track("small", service="s", model="gpt-test", metadata={"max_tokens": 16}).__enter__()
+            enter("small", model="gpt-test", metadata={"max_tokens": 16})
 
 
 def test_a_model_without_a_price_is_refused_and_not_free() -> None:
     with session(budget=Budget(usd=5, operations=3)):
         with pytest.raises(BudgetExceeded, match=r"'no-such-model' has no price.*prices=") as told:
-            track("t", service="s", model="no-such-model").__enter__()
+            enter("t", model="no-such-model")
         assert told.value.model == "no-such-model"
         with track("t", service="s") as op:  # nobody can know before
             op.set_usage(input_tokens=5, model="never-heard-of")
         with pytest.raises(BudgetExceeded, match="never-heard-of"):
-            track("t", service="s").__enter__()
+            enter("t")
         with track("t", service="s", model="gpt-5.4"):
             pass
         configure(prices={"never-heard-of": {"input": 1, "output": 1}})
@@ -291,7 +295,7 @@ def test_a_model_without_a_price_is_refused_and_not_free() -> None:
 def test_warning_says_it_once_and_lets_everything_go_on(fresh_warnings: None) -> None:
     with session("w", budget=Budget(operations=1, on_exceed="warn")) as work:
         ask()
-        with pytest.warns(InstrumentWarning, match=r"'w': 1 of 1 operation .*the call goes on"):
+        with pytest.warns(InstrumentWarning, match=r"'w': spent 1 of 1 .*goes on"):
             ask()
         ask()
     assert work.stats().operation_count == 3
@@ -322,7 +326,10 @@ def test_a_named_budget_is_over_everything_in_the_log(no_budgets_afterwards: Non
         ask()
     configure(budgets={"daily": Budget(operations=5, per="day")})
     assert calls_until_refused() == 3
-    with session(), pytest.raises(BudgetExceeded, match=r"'daily': 5 of 5 .*new at .*T00:00Z"):
+    with (
+        session(),
+        pytest.raises(BudgetExceeded, match=r"'daily': spent 5 of 5 .*T00:00Z"),
+    ):
         ask()
     configure(budgets={"daily": Budget(operations=6, per="day")})
     assert calls_until_refused() == 1

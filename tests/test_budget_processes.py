@@ -89,7 +89,7 @@ def test_pools_share_the_budget_of_whoever_gives_them_work(
         with session("tokens", budget=Budget(tokens=5)):
             refused = pool.submit(_spend_tokens).exception()
     assert isinstance(refused, BudgetExceeded)
-    assert str(refused).startswith("budget 'tokens': 0 of 5 tokens are spent")
+    assert str(refused).startswith("budget 'tokens': spent 0 of 5 tokens")
     assert sum(made) == 10
     assert len(capture_operations) == 10
 
@@ -181,7 +181,7 @@ def test_what_a_dead_process_reserved_stays_spent(tmp_path: Path) -> None:
             print(error)
     """
     output, errors = child.run(program, tmp_path)
-    assert output.startswith("fits\nbudget 'job': 90 of 100 tokens are spent"), errors
+    assert output.startswith("fits\nbudget 'job': spent 90 of 100 tokens"), errors
 
 
 def test_a_signal_handler_that_spends_hangs_nothing_and_loses_nothing(tmp_path: Path) -> None:

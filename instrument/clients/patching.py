@@ -15,7 +15,7 @@ from instrument.clients.targets import SDKS, Target
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.recorder import swallow
 from instrument.running import current_operation
-from instrument.tracked import tracked
+from instrument.tracked import tracked_client
 
 __all__ = ["install", "uninstall"]
 
@@ -135,7 +135,7 @@ def _ours(service: str, target: Target, before: Any) -> Any:
         return _bedrock(service, target, before)
     if isinstance(before, MethodType):  # of an object that the module made
         return getattr(before.__self__, before.__name__)
-    track = tracked(service=service, operation=target.operation)
+    track = tracked_client(service, target.operation)
     if isinstance(before, (classmethod, staticmethod)):
         return track(type(before)(_noting(before.__func__, target.model)))
     return track(_noting(before, target.model))
@@ -149,7 +149,7 @@ def _bedrock(service: str, target: Target, before: Callable[..., Any]) -> Callab
         return before(self, operation_name, api_params)
 
     calls = {
-        name: tracked(service=service, operation=operation)(noted)
+        name: tracked_client(service, operation)(noted)
         for name, operation in _BEDROCK_CALLS.items()
     }
 
@@ -206,7 +206,7 @@ def _note(request: Any, model: str) -> None:
     named = request.get(model)
     operation.requested(
         named if isinstance(named, str) else None,
-        0 if operation.reserved is None else _allowed(request),
+        _allowed(request) if operation.is_gated else 0,
     )
 
 

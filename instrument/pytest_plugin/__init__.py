@@ -153,7 +153,13 @@ def _mistakes_in(collected: Sequence[pytest.Item | pytest.Collector]) -> list[st
 
 
 def _asks(item: pytest.Item) -> bool:
-    return "usage" in getattr(item, "fixturenames", ()) or any(item.iter_markers("budget"))
+    if any(item.iter_markers("budget")):
+        return True
+    if "usage" not in getattr(item, "fixturenames", ()):
+        return False
+    from instrument.pytest_plugin.asking import uses_ours  # of few runs
+
+    return uses_ours(item)
 
 
 def _register(config: pytest.Config) -> Recording:

@@ -16,6 +16,7 @@ from instrument._clock import new_session_id
 from instrument._config import as_path
 from instrument.errors import ConfigurationError, InstrumentWarning
 from instrument.log import UsageLog
+from instrument.pytest_plugin.asking import uses_ours
 from instrument.pytest_plugin.attempt import Attempt
 from instrument.pytest_plugin.figures import RunFigures, TestFigures, figures_of, keep_figures
 from instrument.pytest_plugin.limits import limits_of
@@ -77,8 +78,8 @@ class Recording:
         self._stage = Stage(entry, active)
         self._spending = Spending(self._log_dir)
         _followed.append(self._spending)
-        os.environ["INSTRUMENT_DIR"] = str(self._log_dir)
-        os.environ["INSTRUMENT_SESSION_ID"] = self._session_id
+        if self._is_on:
+            self._tell_children()
 
     def usage(self) -> TestUsage:
         """Return what the test that is running has used so far."""
@@ -193,8 +194,9 @@ class Recording:
             return None
         if not self._is_on:
             self._spending.pass_over()  # of tests that do not count
-            if limits is None and "usage" not in getattr(item, "fixturenames", ()):
+            if limits is None and not uses_ours(item):
                 return None
+            self._tell_children()
         return Attempt(
             item,
             limits,
@@ -209,6 +211,8 @@ class Recording:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.close()
+            if not self._is_on:
+                self._put_environment_back()
 
     def _put(self, attempt: Attempt, report: pytest.TestReport) -> None:
         """Put on a test's last report what it used, in all of its attempts so far."""
@@ -245,13 +249,21 @@ class Recording:
         if self._session is not None:
             context.backdrop = None
             self._session.__exit__(None, None, None)
+        self._put_environment_back()
+        if self._before.get("INSTRUMENT_DIR") != str(self._log_dir):
+            _config.configure()  # to have the environment read again
+
+    def _tell_children(self) -> None:
+        """Have processes that tests start be part of the session."""
+        os.environ["INSTRUMENT_DIR"] = str(self._log_dir)
+        os.environ["INSTRUMENT_SESSION_ID"] = self._session_id
+
+    def _put_environment_back(self) -> None:
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if self._before.get("INSTRUMENT_DIR") != str(self._log_dir):
-            _config.configure()  # to have the environment read again
 
 
 def _phase(attempt: Attempt, when: str) -> _Result:

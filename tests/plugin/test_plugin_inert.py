@@ -116,3 +116,40 @@ def test_usage_that_nobody_could_see_coming_is_an_error_with_the_cure(plain: Run
     ran = plain("def test_it(request): request.getfixturevalue('usage')")
     ran.result.assert_outcomes(failed=1)
     assert "usage: name it among the test's arguments, or run with --instrument" in ran.text
+
+
+def test_what_a_suite_calls_usage_itself_asks_for_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os, pytest
+
+        @pytest.mark.parametrize("usage", [1, 2])
+        def test_a_parameter(usage):
+            assert usage in (1, 2) and "INSTRUMENT_SESSION_ID" not in os.environ
+
+        class TestFixture:
+            @pytest.fixture
+            def usage(self):
+                return 3
+
+            def test_a_fixture(self, usage):
+                assert usage == 3 and "INSTRUMENT_SESSION_ID" not in os.environ
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=3)
+
+
+def test_tests_beside_one_with_a_budget_are_in_no_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os, pytest
+
+        @pytest.mark.budget(tokens=5)
+        def test_a_budget():
+            assert "INSTRUMENT_SESSION_ID" in os.environ
+
+        def test_beside():
+            assert "INSTRUMENT_SESSION_ID" not in os.environ
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=2)
