@@ -61,13 +61,17 @@ _LONGEST_NAME = 200
 
 
 class Reservation(Struct, frozen=True):
-    """What one operation holds of one budget. `is_inside`: of a call whose time counts already."""
+    """What one operation holds of one budget. `is_inside`: of a call whose time counts already.
+
+    `model` is the one that was given before the call.
+    """
 
     account: Account
     ledger: Ledger
     id: str
     held: Amounts
     is_inside: bool
+    model: str | None = None
 
 
 class Account:
@@ -157,15 +161,15 @@ class Account:
         """Count an operation that nobody was asked about before."""
         ledger, id_ = self.open(), new_id()
         ledger.reserve(id_, 0, 0, 0, force=True)
-        self.settle(Reservation(self, ledger, id_, NOTHING, False), line)
+        self.settle(Reservation(self, ledger, id_, NOTHING, False, line.model), line)
 
     def settle(self, one: Reservation, line: OperationLine) -> None:
         """Put what an operation used in the place of what it reserved.
 
         What a response used that does not say it, or cost that nobody can price, stays reserved.
         """
-        is_silent = line.tokens is None and line.provider is not None and line.success
-        is_silent = is_silent and line.usage_operation_id is None
+        is_silent = line.tokens is None and line.success and line.usage_operation_id is None
+        is_silent = is_silent and (line.provider is not None or line.model != one.model)
         cost = one.held.nanodollars if is_silent else self._cost(line)
         seconds = line.duration_seconds if line.active_seconds is None else line.active_seconds
         used = Amounts(
@@ -198,7 +202,8 @@ class Account:
             held = self._estimate(operation, state, kind, model, is_inside=is_inside)
         id_ = new_id()  # not the operation's, which may reserve again
         if ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds):
-            return Reservation(self, ledger, id_, held, is_inside), held, None
+            reservation = Reservation(self, ledger, id_, held, is_inside, operation.model)
+            return reservation, held, None
         return None, held, self._excess(ledger, held, operation)
 
     def _anyway(self, operation: Any, held: Amounts) -> Reservation | None:
@@ -212,7 +217,7 @@ class Account:
                 raise
             return None
         is_inside = operation.parent is not None and _holds(operation.parent, self)
-        return Reservation(self, ledger, id_, held, is_inside)
+        return Reservation(self, ledger, id_, held, is_inside, operation.model)
 
     def _stop(self, operation: Any, problem: BudgetExceeded | BudgetUnavailable) -> None:
         """Do what the budget wants done on excess: raise, warn once, or ask the program."""
@@ -626,13 +631,18 @@ def _holds(parent: Any, account: Account) -> bool:
 
 def _mean(state: State, kind: Kind | None, metric: str, limit: int) -> int:
     """Return what a call of a kind takes on average, rounded up; of an unknown kind, of any."""
-    if kind is not None:
-        return -(-int(getattr(kind, metric)) // kind.operations)
+    if kind is not None and (count := _known(kind, metric)):
+        return -(-int(getattr(kind, metric)) // count)
     known = [one for one in state.kinds.values() if getattr(one, metric)]
-    count = sum(one.operations for one in known)
+    count = sum(_known(one, metric) for one in known)
     if count:
         return -(-sum(int(getattr(one, metric)) for one in known) // count)
     return -(-limit // _OF_UNKNOWN)
+
+
+def _known(kind: Kind, metric: str) -> int:
+    """Return of how many operations it is known how much they took."""
+    return kind.operations - (kind.unpriced if metric == "nanodollars" else 0)
 
 
 def _hint(noted: Any) -> int:
