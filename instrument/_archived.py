@@ -143,7 +143,7 @@ class Archive:
         fresh = "($floor is null or moment >= $floor)"
         if floor is not None and wanted == Wanted():
             ends = (self._extent(each).last for each in self._sessions)
-            if all(each < floor for each in ends):
+            if all(each is None or each < floor for each in ends):
                 return
         sessions = files_of(self._sessions) if self._sessions else ""
         if not sessions:
@@ -280,13 +280,15 @@ class Archive:
 
 
 class _Extent(NamedTuple):
-    """The last moment and the first and the last id in a file of sessions."""
+    """The last moment and the first and the last id in a file of sessions, if it has any."""
 
-    last: datetime
-    first_session: str
-    last_session: str
+    last: datetime | None
+    first_session: str | None
+    last_session: str | None
 
     def may_hold(self, ascending: Sequence[str]) -> bool:
+        if self.first_session is None or self.last_session is None:
+            return False
         place = bisect_left(ascending, self.first_session)
         return place < len(ascending) and ascending[place] <= self.last_session
 

@@ -7,7 +7,8 @@ each in one `write`. A record is let in or refused by what stands before it, by 
 the same answer to everyone who reads, so that nobody locks and nobody waits: whoever wants to spend
 appends a reservation and reads on until it meets it. What a process reserved and never settled,
 because it died, stays spent. Records that begin behind a generation's end do not count: their
-writers go on to the next one, whose header is the state at that end.
+writers go on to the next one, whose header is the state at that end. Of those that are over, empty
+files stay for a while, so that whoever comes late makes none of them anew.
 
 `r` reserve if it fits, `f` reserve in any case, `s` settle, `u` give back, `l` other limits, `h` a
 session that was refused, `n` a name for a number: `\\nr,<id>,<tokens>,<nanodollars>,<ns>;`
@@ -63,6 +64,7 @@ _TRIES = 16
 _UNLIMITED = 1 << 62
 _KEPT_AT_MOST = 256
 _OPEN_AT_MOST = 128
+_NUMBERS_KEPT = 64
 
 
 class Amounts(Struct, frozen=True, array_like=True):
@@ -326,7 +328,9 @@ class Ledger:
         for _ in range(_TRIES):
             number = _latest(self.directory)
             if number is None:
-                number = self._made(before)
+                # and look again: others may have gone on from one of that number long ago
+                self._make_first(before)
+                continue
             try:
                 found = _open(self.directory, number)
             except FileNotFoundError:  # the next one took its place
@@ -343,7 +347,7 @@ class Ledger:
             if other is not None and other is not self:
                 other._at = None
 
-    def _made(self, before: At | None) -> int:
+    def _make_first(self, before: At | None) -> None:
         if before is not None:
             header, number = _header_of(before), before.number + 1
         elif self.opening is not None:
@@ -353,7 +357,6 @@ class Ledger:
                 errno.ENOENT, "the budget's ledger is gone", str(self.directory)
             )
         _make(self.directory, number, header)
-        return number
 
     def _go_on(self, at: At) -> None:
         """Go on to the next generation, made by whoever comes first."""
@@ -365,8 +368,7 @@ class Ledger:
             _make(self.directory, latest, _header_of(at))
             for number in _numbers(self.directory):
                 if number < at.number:
-                    with suppress(FileNotFoundError):
-                        os.unlink(_path(self.directory, number))
+                    _leave_behind(_path(self.directory, number), at.number - number)
         self._at = self._opened(None)
 
 
@@ -481,6 +483,20 @@ _STEPS: dict[bytes, Callable[[State, list[bytes]], tuple[State, bool]]] = {
 }
 
 
+def _leave_behind(path: Path, age: int) -> None:
+    """Empty a generation that is over, whose number nobody must make anew, however late.
+
+    Who has it open goes on to read it. After many others nobody can be about to make it.
+    """
+    with suppress(FileNotFoundError):
+        if age > _NUMBERS_KEPT:
+            os.unlink(path)
+        elif os.path.getsize(path):
+            temporary = path.with_name(f".{new_id()}.tmp")
+            _write_all(temporary, b"")
+            os.replace(temporary, path)
+
+
 def read_ledger(directory: Path) -> tuple[Header, State]:
     """Return header and state of a ledger as they are now, without writing anything.
 
@@ -493,6 +509,8 @@ def read_ledger(directory: Path) -> tuple[Header, State]:
         try:
             data = read_regular(_path(directory, number))
         except FileNotFoundError:  # the next one took its place
+            continue
+        if not data:  # another one did
             continue
         length, header, state = _begun(data, directory)
         whole, _ = _whole(data[length:], header.generation_bytes)
@@ -513,6 +531,8 @@ def _open(directory: Path, number: int) -> At:
     while b"\n" not in data and len(more) == _CHUNK_BYTES:
         more = os.pread(held.descriptor, _CHUNK_BYTES, len(data))
         data += more
+    if not data:
+        raise FileNotFoundError(errno.ENOENT, "a generation that is over", str(directory))
     length, header, state = _begun(data, directory)
     return At(held, number, header, length + header.generation_bytes, length, state)
 

@@ -95,7 +95,7 @@ def test_show_as_json_is_one_document_of_stable_keys(log: Path) -> None:
 def test_stats_as_json_sums_up_by_service_and_model(log: Path) -> None:
     document = json.loads(command(log, "stats", "--json").stdout)
     tokens = {(group["service"], group["total_tokens"]) for group in document["groups"]}
-    assert list(document) == ["session", "by", "groups"]
+    assert list(document) == ["session", "by", "groups", "budgets"]
     assert document["by"] == ["service", "model"]
     assert document["session"]["total_tokens"] == sum(total for _, total in tokens) == 17_058
 
