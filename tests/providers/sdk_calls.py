@@ -687,7 +687,7 @@ LANGCHAIN = [
         drained_async,
     ),
 ]
-OPENAI_CHAT = OPENAI[0]
+OPENAI_CHAT = next(each for each in OPENAI if each.name == "openai chat")
 CALLS = [
     *OPENAI,
     *ANTHROPIC,
