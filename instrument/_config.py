@@ -197,8 +197,13 @@ def propagates_threads() -> bool:
 
 
 def on_change(callback: Callable[[], None]) -> None:
-    """Have `callback` called whenever other settings come into force."""
+    """Have `callback` called whenever other settings come into force, and now if some have.
+
+    Modules that follow them are loaded on first use, which may be after `configure`.
+    """
     _listeners.append(callback)
+    if _has_changed:
+        callback()
 
 
 def disabled_by_environment() -> bool:
@@ -219,8 +224,8 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(found: Settings | None) -> None:
-    global _current, clock, ids
-    _current = found
+    global _current, _has_changed, clock, ids
+    _current, _has_changed = found, True
     clock, ids = _place()[1:]
     for listener in _listeners:
         listener()
@@ -451,3 +456,4 @@ clock: Clock = time
 ids: Ids = _clock
 _told_in: dict[str, int] = {}  # the process in which each setting was asked for
 _listeners: list[Callable[[], None]] = []
+_has_changed = False

@@ -347,3 +347,28 @@ def test_what_a_main_module_asks_for_is_not_asked_again_in_its_workers(tmp_path:
     subprocess.run(command, check=True, env=os.environ | TESTS)
     shown = {each.operation: each.error_message for each in UsageLog(tmp_path / "log").operations()}
     assert shown == {"first": None, "second": "secret"}
+
+
+def test_settings_made_before_anything_else_is_loaded_reach_workers(tmp_path: Path) -> None:
+    program = """
+    from instrument import configure
+    configure(log_dir=sys.argv[1], session_timeout_seconds=77)
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    import process_work
+    from instrument import session
+    with session(id="work"), ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        print(pool.submit(process_work.child, "a").result())
+    """
+    bare = f"import sys\nsys.argv = ['-', {str(tmp_path / 'log')!r}]\n" + programs.dedent(program)
+    ran = subprocess.run(
+        [sys.executable, "-c", bare],
+        env={**os.environ, **TESTS, "INSTRUMENT_DIR": str(tmp_path / "other")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("work\n", "")
+    assert [each.operation for each in UsageLog(tmp_path / "log").operations()] == ["a"]
