@@ -408,7 +408,7 @@ def lose_and_mend(process: Process) -> None:
             if process.random.random() < 0.5:
                 path.unlink()
             else:
-                os.truncate(path, process.random.randrange(path.stat().st_size))
+                os.truncate(path, process.random.randrange(max(1, path.stat().st_size)))
         process.log.doctor(fix=True)
         time.sleep(0.002)
 
