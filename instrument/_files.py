@@ -34,6 +34,7 @@ __all__ = [
     "open_regular",
     "read_regular",
     "size_of",
+    "write_private",
 ]
 
 IS_SUPPORTED = fcntl is not None
@@ -100,6 +101,16 @@ def read_regular(path: Path) -> bytes:
     """Return what a file holds, in the same way."""
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
         return file.read()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a whole file of this user's alone; raise `OSError` where it does not all fit."""
+    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def lock(descriptor: int, *, exclusive: bool) -> None:

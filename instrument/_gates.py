@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from instrument import _config
 from instrument._account import internal_error
@@ -190,7 +191,7 @@ class Account:
         state = ledger.open()
         if state.limits is not self._limits:
             self._follow(state)
-        is_inside = operation.parent is not None and _holds(operation.parent, self)
+        is_inside = _holds(operation.parent, self)
         held = NOTHING
         if not self._counts_calls_alone:
             kind, model = self._kind(operation, state)
@@ -216,7 +217,7 @@ class Account:
             if belongs_to_program(error):
                 raise
             return None
-        is_inside = operation.parent is not None and _holds(operation.parent, self)
+        is_inside = _holds(operation.parent, self)
         return Reservation(self, ledger, id_, held, is_inside, operation.model)
 
     def _stop(self, operation: Any, problem: BudgetExceeded | BudgetUnavailable) -> None:
@@ -501,17 +502,8 @@ class _Renewed:
     def _opening(self, since: datetime | None, prefix: str, directory: Path) -> Header:
         """Begin with what is in the log of this period already."""
         _remove_older(directory, prefix)
-        header = _header(self._budget, self._name, since=since)
         spent, kinds = _in_log(self._settings.log_dir, since, seconds=self._budget.seconds)
-        return Header(
-            name=header.name,
-            per=header.per,
-            since=header.since,
-            on_exceed=header.on_exceed,
-            limits=header.limits,
-            spent=spent,
-            kinds=kinds,
-        )
+        return replace(_header(self._budget, self._name, since=since), spent=spent, kinds=kinds)
 
 
 def directory_of_session(log_dir: Path, session_id: str) -> Path:
@@ -555,7 +547,9 @@ def _in_log(
     try:
         log = UsageLog(log_dir)
         rows = log.summary(("service", "operation", "model"), since=since)
-        outermost = log.sql(_OUTERMOST, [since or _EARLIEST]).fetchall() if seconds else [(0,)]
+        outermost = (
+            log.sql(_OUTERMOST, [since or _EARLIEST, _TEST_RUNS]).fetchall() if seconds else [(0,)]
+        )
     except InstrumentError as error:
         raise OSError(str(error)) from error
     kinds = {
@@ -626,7 +620,8 @@ def _defect(name: str, error: Exception) -> BudgetUnavailable:
 
 def _holds(parent: Any, account: Account) -> bool:
     """Tell whether an operation holds something of this budget."""
-    return any(one.account.directory == account.directory for one in parent.reserved or ())
+    reserved = () if parent is None else parent.reserved or ()
+    return any(one.account.directory == account.directory for one in reserved)
 
 
 def _mean(state: State, kind: Kind | None, metric: str, limit: int) -> int:
@@ -686,10 +681,9 @@ def _ledger(directory: Path, opening: Callable[[], Header] | None, *, fsync: boo
 
 
 def _rejoined(given: tuple[tuple[Path, Budget | None, str, str | None], ...]) -> SessionGate:
-    from instrument._config import settings
-
+    settings = _config.settings()
     return SessionGate(
-        Account(directory, budget, name, session_id, None, settings())
+        Account(directory, budget, name, session_id, None, settings)
         for directory, budget, name, session_id in given
     )
 
@@ -700,7 +694,7 @@ _DEAREST = 1e9
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _OUTERMOST = (
     "select sum(duration_seconds) from operations where parent_id is null and timestamp >= $1"
-    " and service <> 'pytest'"
+    " and service <> $2"
 )
 _UNREADABLE = Budget(operations=1)
 _ledgers: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()

@@ -40,8 +40,8 @@ from instrument._files import (
     is_there,
     make_private_directory,
     open_appending,
-    open_private,
     read_regular,
+    write_private,
 )
 from instrument._guard import belongs_to_program
 
@@ -493,7 +493,7 @@ def _leave_behind(path: Path, age: int) -> None:
             os.unlink(path)
         elif os.path.getsize(path):
             temporary = path.with_name(f".{new_id()}.tmp")
-            _write_all(temporary, b"")
+            write_private(temporary, b"")
             os.replace(temporary, path)
 
 
@@ -581,23 +581,13 @@ def _make(directory: Path, number: int, header: Header) -> None:
     make_private_directory(directory)
     temporary = directory / f".{new_id()}.tmp"
     try:
-        _write_all(temporary, msgspec.json.encode(header) + b";")
+        write_private(temporary, msgspec.json.encode(header) + b";")
         os.link(temporary, _path(directory, number))
     except FileExistsError:
         pass
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def _write_all(path: Path, data: bytes) -> None:
-    """Write a new file of this user's alone, all or an `OSError`."""
-    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
-    try:
-        if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    finally:
-        os.close(descriptor)
 
 
 def _latest(directory: Path) -> int | None:

@@ -6,7 +6,6 @@ format's tools read and write it. It is replaced as a whole, by a rename under `
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import threading
@@ -19,7 +18,13 @@ from msgspec import Struct
 
 from instrument import _clock
 from instrument._clock import Clock, Ids
-from instrument._files import lock, make_private_directory, open_private, read_regular
+from instrument._files import (
+    lock,
+    make_private_directory,
+    open_private,
+    read_regular,
+    write_private,
+)
 from instrument._guard import belongs_to_program
 from instrument.carrier import is_session_id
 from instrument.context import SessionIdentity
@@ -154,7 +159,7 @@ class AmbientSession:
     def _write(self, stored: Stored) -> None:
         temporary = self._path.with_name(f"session.json.{os.getpid()}.tmp")
         try:
-            _write_file(temporary, msgspec.json.encode(stored))
+            write_private(temporary, msgspec.json.encode(stored))
             os.replace(temporary, self._path)
         except BaseException:
             with suppress(FileNotFoundError):
@@ -168,12 +173,3 @@ def _is_taken(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC)
-    try:
-        if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    finally:
-        os.close(descriptor)

@@ -121,9 +121,8 @@ class UsageLogger:
             inside = self._inside(active, now_ns)
             _put_place(line, inside)
             active.write(line, now_ns)
-            for gate in (inside.session.gate, active.gate):
-                if gate is not None:
-                    gate.charge(line)
+            for gate in active.gates(inside.session):
+                gate.charge(line)
         except Exception as error:
             swallow(error)
 

@@ -123,6 +123,10 @@ class Recorder:
         """Return the session that this process was started in, if any."""
         return self._inherited
 
+    def gates(self, session: SessionIdentity) -> list[Gate]:
+        """Return what is asked about operations of a session: its own gate, and that of all."""
+        return [gate for gate in (session.gate, self.gate) if gate is not None]
+
     def outermost(self, now_ns: int) -> Scope:
         """Return the scope of an operation outside every session: inherited or ambient."""
         if self._inherited is not None:

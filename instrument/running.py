@@ -474,24 +474,21 @@ def begin(
 
 def _admit(operation: RunningOperation) -> None:
     """Ask the gates of session and settings; each gives back what all have if it refuses."""
-    for gate in (operation.session.gate, operation.recorder.gate):
-        if gate is not None:
-            gate.admit(operation)
+    for gate in operation.recorder.gates(operation.session):
+        gate.admit(operation)
     # what asking took is not the call's time
     active = operation.recorder
     operation.started_ns, operation.begun_ns = active.time_ns(), active.now_ns()
 
 
 def _settle(operation: RunningOperation, line: OperationLine) -> None:
-    for gate in (operation.session.gate, operation.recorder.gate):
-        if gate is not None:
-            gate.settle(operation, line)
+    for gate in operation.recorder.gates(operation.session):
+        gate.settle(operation, line)
 
 
 def _give_back(operation: RunningOperation) -> None:
-    for gate in (operation.session.gate, operation.recorder.gate):
-        if gate is not None:
-            gate.withdraw(operation)
+    for gate in operation.recorder.gates(operation.session):
+        gate.withdraw(operation)
 
 
 def _move(operation: RunningOperation, outer: Scope | None) -> None:
