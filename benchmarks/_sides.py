@@ -18,6 +18,9 @@ import _peers
 BARE, FLOOR, ORIGINAL = "bare", "floor", "original logger"
 OURS, WITHOUT_USAGE = "instrument", "instrument, no usage"
 
+# as few as stay in the processor's cache, where a client that has just parsed one leaves it
+_IN_TURN = 64
+
 Work = Callable[[], Any]
 
 
@@ -44,11 +47,17 @@ class Side:
 
 def next_response() -> Work:
     """Return a function that gives OpenAI responses with all five token counts, ids differing."""
-    return itertools.cycle([_response(number) for number in range(1_000)]).__next__
+    responses = itertools.cycle([_response(number) for number in range(_IN_TURN)])
+
+    def respond() -> Any:  # a function, because that is what is decorated
+        return next(responses)
+
+    return respond
 
 
-def _response(number: int) -> Any:
-    payload = {
+def payload(number: int) -> dict[str, Any]:
+    """Return what OpenAI's chat API answers, as a dict."""
+    return {
         "id": f"chatcmpl-{number:024d}",
         "object": "chat.completion",
         "created": 1_790_000_000,
@@ -68,11 +77,15 @@ def _response(number: int) -> Any:
             "completion_tokens_details": {"reasoning_tokens": 200},
         },
     }
+
+
+def _response(number: int) -> Any:
+    answer = payload(number)
     try:
         from openai.types.chat import ChatCompletion
     except ImportError:
-        return json.loads(json.dumps(payload), object_hook=lambda found: SimpleNamespace(**found))
-    return ChatCompletion.model_validate(payload)
+        return json.loads(json.dumps(answer), object_hook=lambda found: SimpleNamespace(**found))
+    return ChatCompletion.model_validate(answer)
 
 
 def bare(respond: Work) -> Side:
@@ -173,7 +186,9 @@ def peer(name: str, respond: Work, address: str, stack: ExitStack) -> Side:
         stack.callback(processor.shutdown)
     decorate = _peers.set_up(name, exporter, processor)
     work = _with_five_attributes(respond) if name == "OpenTelemetry" else respond
-    return Side(name, work, decorate, settle=lambda: _peers.flush(name, processor))
+    # OpenTelemetry's queue has room for two spans of each; the others take long
+    calls = 1_000 if name == "OpenTelemetry" else 500
+    return Side(name, work, decorate, settle=lambda: _peers.flush(name, processor), calls=calls)
 
 
 def _with_five_attributes(respond: Work) -> Work:

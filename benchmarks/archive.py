@@ -3,8 +3,8 @@
 python benchmarks/archive.py [--operations N ...] [--keep DIR] [--without SIDE ...] [--quick]
 
 A log of N operations is compacted but for the newest 50,000, by a process that has one processor,
-where the system can tell it so. Then each side answers in a process of its own that
-lives throughout, files in the page cache: ours after imports and one answer that is not timed.
+where the system can tell it so. Then each side answers in a process of its own, which lives
+throughout: ours after imports and one answer that is not timed. Both find files in the page cache.
 SQLite has the operations in one table, indexed by session and by start; DuckDB and the original
 logger's way read the JSON Lines that the archive was made of. `--keep` makes the logs in DIR, or
 uses those it finds there.
@@ -48,8 +48,8 @@ class Places(NamedTuple):
     database: str
 
 
-def make(size: int, place: Path) -> Places:
-    """Make a log of so many operations, its archived copy, and a database of it."""
+def make(size: int, place: Path, *, with_sqlite: bool) -> Places:
+    """Make a log of so many operations, its archived copy, and a database of it if it is asked."""
     lines, archived, database = place / "lines", place / "archived", place / "operations.sqlite"
     if not lines.exists():
         write_log(lines, operations=size)
@@ -58,7 +58,7 @@ def make(size: int, place: Path) -> Places:
         (archived / "journal").mkdir(parents=True)
         for path in (lines / "journal").iterdir():
             os.link(path, archived / "journal" / path.name)
-    if not database.exists():
+    if with_sqlite and not database.exists():
         _fill(database, lines)
     return Places(_facts(lines, place / "facts.json"), str(archived), str(database))
 
@@ -129,6 +129,10 @@ import json, os, resource, sys, time
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from instrument import UsageLog
+for name in os.listdir(sys.argv[1] + "/journal"):
+    with open(sys.argv[1] + "/journal/" + name, "rb") as file:
+        while file.read(2**20):
+            pass
 began, spent = time.perf_counter(), time.process_time()
 done = UsageLog(sys.argv[1]).compact()
 print(json.dumps({
@@ -301,9 +305,9 @@ def measure(sizes: list[int], place: Path, *, without: list[str], quick: bool) -
     for size in sizes:
         here = place / f"archive{size}"
         here.mkdir(parents=True, exist_ok=True)
-        places = make(size, here)
-        compacted = compaction_figures(places.archived)
         sides = [side for side in SIDES if side not in without]
+        places = make(size, here, with_sqlite=SQLITE in sides)
+        compacted = compaction_figures(places.archived)
         found[str(size)] = {
             "compaction": compacted,
             "queries": query_figures(places, sides, 3 if quick else 9),

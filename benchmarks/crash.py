@@ -4,7 +4,8 @@ python benchmarks/crash.py [--runs 20000] [--seed N] [--only SCENARIO] [--jobs N
 
 The kills are those of `tests/crash`, which CI does some 600 of. `--runs` is how many processes are
 to be killed in all; each scenario gets the share that it has there. A log in which something was
-wrong is kept, and its directory named. The exit code is 1 then.
+wrong is kept, and its directory named. The exit code is 1 then. Once a minute standard error hears
+how far it is; Ctrl-C ends it with the figures so far, and exit code 130.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +29,8 @@ sys.path.insert(0, str(TESTS / "crash"))
 
 from killing import SCENARIOS, SEED, Outcome, run
 from zygote import Zygote
+
+TOLD_EVERY_SECONDS = 60
 
 
 class Run(NamedTuple):
@@ -52,20 +56,29 @@ def campaign(kills: int, seed: int, names: list[str], jobs: int) -> Iterator[Run
     """Yield runs, of all scenarios in turn, until there are so many kills."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        pending: set[Future[Run]] = set()
-        for number in count():
-            for name in names:
-                for again in range(SCENARIOS[name].runs(2)):
-                    pending.add(pool.submit(kill, name, f"{seed} {name} {number}.{again}"))
-            while len(pending) > jobs:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for each in done:
-                    kills -= each.result().outcome.kills
-                    yield each.result()
-            if kills <= 0:
-                break
-        for each in pending:
-            yield each.result()
+        try:
+            yield from _runs(pool, kills, seed, names, jobs)
+        finally:  # after Ctrl-C nobody waits for what has not begun
+            pool.shutdown(cancel_futures=True)
+
+
+def _runs(
+    pool: ProcessPoolExecutor, kills: int, seed: int, names: list[str], jobs: int
+) -> Iterator[Run]:
+    pending: set[Future[Run]] = set()
+    for number in count():
+        for name in names:
+            for again in range(SCENARIOS[name].runs(2)):
+                pending.add(pool.submit(kill, name, f"{seed} {name} {number}.{again}"))
+        while len(pending) > jobs:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for each in done:
+                kills -= each.result().outcome.kills
+                yield each.result()
+        if kills <= 0:
+            break
+    for each in pending:
+        yield each.result()
 
 
 def rows(runs: list[Run]) -> list[list[str]]:
@@ -86,17 +99,29 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), metavar="SCENARIO")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    began, runs = time.monotonic(), []
-    for each in campaign(
-        arguments.runs, arguments.seed, arguments.only or list(SCENARIOS), arguments.jobs
-    ):
-        runs.append(each)
-        for violation in each.outcome.violations:
-            print(f"{each.scenario}, seed {each.seed!r}: {violation}", file=sys.stderr)
+    began, runs = time.monotonic(), list[Run]()
+    names, is_over = arguments.only or list(SCENARIOS), False
+    with suppress(KeyboardInterrupt):
+        for each in _told(campaign(arguments.runs, arguments.seed, names, arguments.jobs)):
+            runs.append(each)
+        is_over = True
     wrong = [each for each in runs if each.outcome.violations]
     result = _result(runs, wrong, arguments.seed, time.monotonic() - began)
     show(result, _text(result, runs), as_json=arguments.json)
-    return 1 if wrong else 0
+    return 1 if wrong else 0 if is_over else 130
+
+
+def _told(runs: Iterable[Run]) -> Iterator[Run]:
+    """Pass runs on; say on standard error what was wrong, and once a minute how many they are."""
+    kills, told_at = 0, time.monotonic()
+    for each in runs:
+        kills += each.outcome.kills
+        for violation in each.outcome.violations:
+            print(f"{each.scenario}, seed {each.seed!r}: {violation}", file=sys.stderr)
+        if time.monotonic() - told_at > TOLD_EVERY_SECONDS:
+            told_at = time.monotonic()
+            print(f"{kills:,} kills so far", file=sys.stderr, flush=True)
+        yield each
 
 
 def _result(runs: list[Run], wrong: list[Run], seed: int, seconds: float) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 python benchmarks/throughput.py [--quick] [--json]
 
-Eight processes make 100,000 tracked calls each, in sessions of 1,000, once beside a reader that
-polls the latest session's stats and once without. In the same run eight processes write lines as
-long as ours to one file with bare `os.write`, and nothing else.
+Eight processes make 100,000 tracked calls each, all of which return a chat completion, in sessions
+of 1,000, once beside a reader that polls the latest session's stats and once without. In the same
+run eight processes write lines as long as ours to one file with bare `os.write`, and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import resource
 import select
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _measure import ROOT, environment_with, options, show, table, verdict, versions
+from _sides import payload
 
 PROCESSES = 8
 SESSION_CALLS = 1_000
@@ -51,15 +53,12 @@ class Round(NamedTuple):
         return self.records / self.seconds
 
 
-def answer() -> dict[str, object]:
-    return {"model": "gpt-5", "usage": {"prompt_tokens": 12, "completion_tokens": 3}}
-
-
 def record(log: str, calls: int, size: int) -> None:
     """Make the calls; the memory is compared with that after the first session."""
     from instrument import session, tracked
 
-    ask, clock = tracked(service="openai")(answer), time.perf_counter
+    responses = itertools.cycle([payload(number) for number in range(SESSION_CALLS)])
+    ask, clock = tracked(service="openai")(lambda: next(responses)), time.perf_counter
     ask()
     began_cpu = _wait_for_the_others()
     longest, grown_from = 0.0, 0

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msgspec import Struct, field
-
 __all__ = ["Account", "account_of", "accounts", "forget", "internal_error", "internal_error_count"]
 
 SAMPLES_KEPT = 512
 
 
-class Account(Struct, eq=False):
+class Account:
     """What came of the operations that this process recorded in one log directory.
 
     Of the `dropped_count` that could not be written, the log has not been told of `untold_count`
@@ -19,11 +17,15 @@ class Account(Struct, eq=False):
     operation's end to its line being written.
     """
 
-    recorded_count: int = 0
-    dropped_count: int = 0
-    untold_count: int = 0
-    reason: str = ""
-    costs_ns: list[int] = field(default_factory=list)
+    # a `Struct` takes eight times as long to count
+    __slots__ = ("costs_ns", "dropped_count", "reason", "recorded_count", "untold_count")
+
+    def __init__(self) -> None:
+        self.recorded_count: int = 0
+        self.dropped_count: int = 0
+        self.untold_count: int = 0
+        self.reason: str = ""
+        self.costs_ns: list[int] = []
 
     def sample(self, cost_ns: int) -> None:
         self.costs_ns.append(cost_ns)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import shutil
-import tempfile
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import duckdb
@@ -20,6 +15,7 @@ import msgspec
 from duckdb import DuckDBPyConnection
 
 from instrument._costs import quoted
+from instrument._databases import cursor
 from instrument._lines import decode_head, moment_of
 from instrument._scan import Line, Source
 from instrument._snapshot import Archived, Snapshot
@@ -28,12 +24,14 @@ from instrument.archive import archive_dir
 from instrument.errors import ArchiveError
 from instrument.operation import Operation
 
-__all__ = ["Archive", "escaped", "files_of", "opened", "shared", "table_of"]
+__all__ = ["Archive", "escaped", "files_of", "table_of"]
 
 FETCHED_AT_ONCE = 10_000
 LINE_BYTES = 500
 MOST_MARKS = 64
 MOST_EXTENTS = 1000
+MOST_ANSWERS = 32
+MOST_ROWS = 5_000
 
 
 class Archive:
@@ -47,7 +45,9 @@ class Archive:
             for log_dir, manifest in found.manifests.items()
             for path in manifest.sessions
         ]
-        self._cursor = _cursor()
+        # without one of its files, who is where is asked of the operations themselves
+        self._lacks_sessions = any(each.parent.name == "sessions" for each in found.gone)
+        self._cursor = cursor()
         self._rows: dict[frozenset[str], list[Any]] = {}
 
     def lines(self, wanted: Wanted, limit: int | None = None) -> Iterator[Line]:
@@ -113,18 +113,53 @@ class Archive:
         )
         return {name for (name,) in self._of_sessions(query, sessions)}
 
-    def responses(self, sessions: Collection[str]) -> list[int]:
-        """Return the hashes of session and response id that these sessions have in the archive."""
+    def responses(self, sessions: Collection[str]) -> list[tuple[str, str]]:
+        """Return session and response id of the responses that these sessions have here."""
         spans = self._spans(sessions)
         names = [name for name, *_ in spans]
         parts = self.parts(Wanted(sessions=frozenset(names))) if names else []
         if not parts:
             return []
         query = (
-            f"select distinct hash(session_id, response_id) from {table_of(parts)}"
+            f"select distinct session_id, response_id from {table_of(parts)}"
             " where response_id is not null and session_id in (select unnest($names))"
         )
-        return [found for (found,) in self._ask(query, {"names": names}).fetchall()]
+        return self._ask(query, {"names": names}).fetchall()
+
+    def has_any_of(
+        self, operation_ids: Sequence[str], span: tuple[datetime, datetime] | None
+    ) -> bool:
+        """Tell whether any of these operations, which began between two moments, is archived."""
+        parts = [each for each in self._parts if span is not None and each.part.overlaps(*span)]
+        if not parts or span is None:
+            return False
+        query = (
+            f"select 1 from {table_of(parts)} where timestamp between $first and $last"
+            " and operation_id in (select unnest($ids)) limit 1"
+        )
+        params = {"first": span[0], "last": span[1], "ids": operation_ids}
+        return bool(self._ask(query, params).fetchall())
+
+    def rows(self, query: str, params: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return the rows of a query over files of the archive."""
+        return self._ask(query, params).fetchall()
+
+    def remembered_rows(
+        self, query: str, params: Mapping[str, Any], files: Sequence[Path]
+    ) -> list[Any]:
+        """Do the same for few rows, which this process remembers for as long as the files stay.
+
+        `files` are those that the query reads, none of which is ever written to again.
+        """
+        key = (query, *sorted(params.items()), *map(_mark, files))
+        found = _answers.get(key)
+        if found is None:
+            found = self.rows(query, params)
+            if len(_answers) >= MOST_ANSWERS:
+                _answers.clear()
+            if len(found) <= MOST_ROWS:
+                _answers[key] = found
+        return found
 
     def entries(self, sessions: Collection[str]) -> list[tuple[str, datetime, Any, Any]]:
         """Return who entered these sessions: id, moment, name and parent."""
@@ -141,11 +176,11 @@ class Archive:
         params: dict[str, Any] = {"prefix": prefix, "floor": floor}
         begins = "session_id <> '' and starts_with(session_id, $prefix)"
         fresh = "($floor is null or moment >= $floor)"
-        if floor is not None and wanted == Wanted():
+        if floor is not None and wanted == Wanted() and not self._lacks_sessions:
             ends = (self._extent(each).last for each in self._sessions)
             if all(each is None or each < floor for each in ends):
                 return
-        sessions = files_of(self._sessions) if self._sessions else ""
+        sessions = self._table_of_sessions(self._sessions)
         if not sessions:
             return
         if wanted == Wanted():
@@ -249,20 +284,28 @@ class Archive:
     def _of_sessions(
         self, query: str, sessions: Collection[str], files: Sequence[Path] | None = None
     ) -> list[Any]:
-        files = self._sessions if files is None else files
-        if not files or not sessions:
+        table = self._table_of_sessions(self._sessions if files is None else files)
+        if not table or not sessions:
             return []
-        names, table = sorted(sessions), files_of(files)
+        names = sorted(sessions)
         if len(names) > MOST_MARKS:
             return self._ask(query.format(table, "select unnest(?)"), [names]).fetchall()
         # which DuckDB compares with what it knows of each part of a file
         return self._ask(query.format(table, ", ".join("?" * len(names))), names).fetchall()
 
+    def _table_of_sessions(self, files: Sequence[Path]) -> str:
+        """Return the table of what these files say of sessions; none where there is nothing."""
+        if not self._lacks_sessions or not self._parts:
+            return files_of(files) if files else ""
+        tables = [f"from {files_of(files)}"] if files else []
+        tables.append(_SESSIONS.format(table_of(self._parts)))
+        return f"({' union all by name '.join(tables)})"
+
     def _lines(self, query: str, params: Mapping[str, Any]) -> Iterator[Line]:
         answer = self._ask(query, params)
         while rows := answer.fetchmany(FETCHED_AT_ONCE):
-            for text, extra in rows:
-                yield _line(text, extra)
+            for text, extra, host in rows:
+                yield _line(text, extra, host or "")
 
     def _ask(self, query: str, params: Any) -> DuckDBPyConnection:
         try:
@@ -309,77 +352,43 @@ def escaped(path: Path) -> str:
     return _PATTERNS.sub(r"[\g<0>]", str(path.absolute()))
 
 
-def opened() -> DuckDBPyConnection:
-    """Open a database in memory whose cursors all have times in UTC, and which prints nothing."""
-    connection = duckdb.connect()
-    # without `global` a cursor has the machine's zone again
-    connection.execute("set global timezone = 'UTC'")
-    # which goes to the program's own output where that has no file, as in a notebook
-    connection.execute("set enable_progress_bar = false")
-    return connection
+def _mark(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return str(file), status.st_ino, status.st_mtime_ns
 
 
 def _asks_only_when(wanted: Wanted) -> bool:
     return wanted == Wanted(since=wanted.since, until=wanted.until)
 
 
-def _line(text: str, extra: str) -> Line:
+def _line(text: str, extra: str, host: str) -> Line:
     data = text.encode()
     if extra != "{}":
         data = msgspec.json.encode(msgspec.json.decode(data) | msgspec.json.decode(extra))
     head = decode_head(data)
     moment = moment_of(head.timestamp)
     assert moment is not None
-    return Line(_ARCHIVE, head, moment, data)
+    return Line(_written_by(host), head, moment, data)
 
 
-@contextmanager
-def shared() -> Iterator[DuckDBPyConnection]:
-    """Give a cursor of the one database in memory that answers for this process.
-
-    Its temporary tables are its own; what the database has no room for goes into files meanwhile.
-    """
-    cursor = _cursor()
-    with _spilling:
-        _place.mkdir(mode=0o700, exist_ok=True)
-        _users.append(cursor)
-    try:
-        yield cursor
-    finally:
-        cursor.close()
-        with _spilling:
-            _users.remove(cursor)
-            if not _users:
-                shutil.rmtree(_place, ignore_errors=True)
+@lru_cache(maxsize=1000)
+def _written_by(host: str) -> Source:
+    return Source(Path(), Path(), host)
 
 
-def _cursor() -> DuckDBPyConnection:
-    """Return a cursor of the database that this process shares."""
-    global _shared, _pid, _place, _spilling
-    if _shared is None or _pid != os.getpid():
-        # a forked child has none of the threads that its parent's database works with
-        _pid, _spilling = os.getpid(), Lock()
-        _users.clear()
-        _place = Path(tempfile.gettempdir(), f"instrument-{_pid}-{secrets.token_hex(8)}")
-        database = opened()
-        database.execute("set parquet_metadata_cache = true")
-        database.execute(f"set temp_directory = {quoted(str(_place))}")
-        _shared = database
-    return _shared.cursor()
-
-
-_shared: DuckDBPyConnection | None = None
-_pid = 0
-_place = Path()
-_spilling = Lock()
-_users: list[DuckDBPyConnection] = []
 _PATTERNS = re.compile(r"[*?\[]")
+_answers: dict[tuple[Any, ...], list[Any]] = {}
 _extents: dict[Path, _Extent] = {}  # no name of a file is ever used again
-_ARCHIVE = Source(Path(), Path(), "")
 _EMPTY = "operation_count = 0"  # entered, or begun and withdrawn
+_SESSIONS = """
+    select session_id, parent_session_id, min(timestamp) as first_at, max(timestamp) as last_at,
+           count(*) as operation_count, null::timestamptz as entered_at,
+           null::varchar as session_name
+    from {} group by session_id, parent_session_id
+"""
 _NEWEST_FIRST = "order by timestamp desc, coalesce(operation_id, '') desc"
 _FORMS = {"timestamp": "strftime(timestamp, '%Y-%m-%dT%H:%M:%S.%fZ')"}
-_LINE = "cast(json_object({}) as varchar), extra".format(
+_LINE = "cast(json_object({}) as varchar), extra, host".format(
     ", ".join(
         f"'{name}', {_FORMS.get(name, name)}"
         for name in Operation.__struct_fields__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,14 +11,13 @@ import duckdb
 import msgspec
 from msgspec.structs import replace
 
-from instrument._archived import escaped, files_of
+from instrument._archived import files_of
 from instrument._costs import quoted
 from instrument._filing import connected, file, put
-from instrument._lines import AMOUNTS, COUNTS, SUCCESSES
-from instrument._looks import outcome_of
 from instrument._scan import MAX_LINE_BYTES, Source
 from instrument._survey import Survey, rewritten
-from instrument.archive import FORMAT, Manifest, Part, Segment
+from instrument._typed import COLUMNS, FORMS, has_large_numbers, lines_in
+from instrument.archive import FORMAT, Manifest, Part, Segment, present
 from instrument.operation import Operation
 
 __all__ = ["REPORTED", "Batch", "between"]
@@ -49,7 +49,7 @@ class Batch:
         self._database = connected(scratch)
 
     def __enter__(self) -> Self:
-        declared = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        declared = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         self._database.execute(f"create table lines ({declared}, host varchar)")
         return self
 
@@ -65,6 +65,8 @@ class Batch:
         """Put in what the segments hold and what of it was interrupted, each operation once."""
         try:
             self._load(segments, anew=False)
+            if has_large_numbers(self._database, "lines"):
+                raise duckdb.InvalidInputException("numbers that are too large")
         except duckdb.Error:
             # something that DuckDB reads in another way than we do
             self._database.execute("delete from lines")
@@ -72,16 +74,18 @@ class Batch:
         for host, operations in interrupted.items():
             path = self._scratch / "interrupted.jsonl"
             path.write_bytes(msgspec.json.Encoder().encode_lines(operations))
-            self._read([path], host)
-        self._database.execute(_DROP_DOUBLES)
+            self._read([path], host, MAX_LINE_BYTES)
+        if self._rows(_DOUBLES):
+            self._database.execute(_DROP_DOUBLES)
         self._drop_known(before)
         self._database.execute(f"create table runs as {_RUNS}")
         self._database.execute(f"create view operations as {_OPERATIONS}")
 
     def write(self, before: Manifest) -> Manifest:
         """Write the files; return the manifest that counts them in."""
-        repeats = self._repeats(before)
-        parts = (*before.parts, *(replace(each, repeats=repeats) for each in self._parts()))
+        days = self._rows(_DAYS)
+        repeats = self._repeats(before, days)
+        parts = (*before.parts, *(replace(each, repeats=repeats) for each in self._parts(days)))
         return replace(
             before,
             parts=parts,
@@ -98,7 +102,10 @@ class Batch:
         self._damaged, self._other = [], []
         for host in sorted({source.writer for source, _ in segments}):
             here = [each for each in segments if each[0].writer == host]
-            self._read([self._readable(*each, anew=anew) for each in here], host)
+            paths = [self._readable(*each, anew=anew) for each in here]
+            is_known = paths == [source.path for source, _ in here]
+            longest = max(found.longest for _, found in here) if is_known else MAX_LINE_BYTES
+            self._read(paths, host, longest)
             for source, found in here:
                 if not anew and source.path.stat().st_size != found.size:
                     raise duckdb.InvalidInputException("somebody appends who takes no lock")
@@ -117,62 +124,64 @@ class Batch:
             self._damaged.append(name)
         return target
 
-    def _read(self, paths: Sequence[Path], host: str) -> None:
-        names = ", ".join(quoted(escaped(path)) for path in paths)
-        lines = (
-            f"read_json([{names}], format = 'newline_delimited', compression = 'none',"
-            f" hive_partitioning = false, maximum_object_size = {MAX_LINE_BYTES},"
-            f" columns = {_COLUMNS})"
-        )
+    def _read(self, paths: Sequence[Path], host: str, longest: int) -> None:
+        """Put in the lines of some files, none of which is longer than so many bytes."""
+        lines = lines_in(paths, longest)
         self._database.execute(f"insert into lines select *, $1 from {lines}", [host])
 
     def _drop_known(self, before: Manifest) -> None:
         """Leave out operations that are in the archive already."""
         query = "select min(timestamp), max(timestamp) from lines where type is null"
         ((first, last),) = self._rows(query)
-        near = [each for each in before.parts if first is not None and each.overlaps(first, last)]
+        near = [] if first is None else self._between(before, first, last)
         if near:
-            files = files_of(self._directory / each.path for each in near)
+            files = files_of(near)
             self._database.execute(
                 "delete from lines where type is null and operation_id in (select operation_id"
                 f" from {files} where timestamp between $first and $last)",
                 {"first": first, "last": last},
             )
 
-    def _repeats(self, before: Manifest) -> bool:
+    def _repeats(self, before: Manifest, days: list[Any]) -> bool:
         """Tell whether any response is reported twice in a session that has operations here."""
         if self._rows(_REPEATED):
             return True
-        parts = self._parts_with(
-            before, "select session_id from operations where response_id is not null"
-        )
+        parts = self._parts_with_sessions(before, days)
         if not parts:
             return False
         reported = "response_id is not null and session_id in (select session_id from spanning)"
         known = f"select session_id, response_id from {files_of(parts)} where {reported}"
         return bool(self._rows(f"{known} intersect {REPORTED} limit 1"))
 
-    def _parts_with(self, before: Manifest, sessions: str) -> list[Path]:
-        """Return the files that have operations of these sessions, which become `spanning`."""
-        if not before.sessions:
+    def _parts_with_sessions(self, before: Manifest, days: list[Any]) -> list[Path]:
+        """Return the files that may report responses of our sessions, which become `spanning`."""
+        if not before.sessions or not days:
             return []
+        lowest, highest = min(each[4] for each in days), max(each[5] for each in days)
         known = files_of(self._directory / each for each in before.sessions)
+        # the files are ordered by session: most of their parts are passed over
         self._database.execute(
             f"create table spanning as select session_id, min(first_at) as first_at,"
             f" max(last_at) as last_at from {known} where operation_count > 0"
-            f" and session_id in ({sessions}) group by session_id"
+            f" and session_id between {quoted(lowest)} and {quoted(highest)}"
+            " and session_id in (select session_id from operations where response_id is not null)"
+            " group by session_id"
         )
         ((first, last),) = self._rows("select min(first_at), max(last_at) from spanning")
-        if first is None:
-            return []
-        near = [each for each in before.parts if each.overlaps(first, last)]
-        return [self._directory / each.path for each in near]
+        return [] if first is None else self._between(before, first, last)
 
-    def _parts(self) -> Iterator[Part]:
-        for day, count, first, last, first_session, last_session in self._rows(_DAYS):
+    def _between(self, before: Manifest, first: datetime, last: datetime) -> list[Path]:
+        """Return the files that may have operations of a time, and that nobody has deleted."""
+        found = [each for each in before.parts if each.overlaps(first, last)]
+        return [self._directory / each.path for each in present(self._directory, found)]
+
+    def _parts(self, days: list[Any]) -> Iterator[Part]:
+        for day, count, first, last, first_session, last_session in days:
             name = f"date={day}/{self._name}.parquet"
+            # which DuckDB compares with what it knows of each part of the table, as it does no day
+            moments = [f"timestamptz {quoted(each.isoformat())}" for each in (first, last)]
             query = (
-                f"select * from operations where cast(timestamp as date) = date {quoted(str(day))}"
+                f"select * from operations where timestamp between {' and '.join(moments)}"
                 " order by timestamp, operation_id"
             )
             size = self._copy(query, name)
@@ -186,7 +195,7 @@ class Batch:
             )
 
     def _sessions(self, before: Manifest) -> tuple[str, ...]:
-        if not self._other and not self._rows(f"select 1 from ({_SESSIONS}) limit 1"):
+        if not self._other and not self._rows(_ANY_SESSION):
             return before.sessions
         # should the manifest be lost, it is made anew from what the files say
         self._facts |= {"other": [*map(msgspec.Raw, self._other)], "known": before.other}
@@ -215,33 +224,16 @@ def between(first: str, last: str) -> tuple[str, str]:
     return first[:NAME_CHARACTERS], cut if cut == last else f"{cut}\U0010ffff"
 
 
-_TEXTS = [
-    name
-    for name, kind in Operation.__annotations__.items()
-    if name not in (*COUNTS, *AMOUNTS, "timestamp", "success", "metadata", "extra")
-]
-_COLUMNS = (
-    {"timestamp": "TIMESTAMPTZ", "success": "BOOLEAN", "metadata": "JSON", "extra": "JSON"}
-    | dict.fromkeys([*_TEXTS, "type", "run"], "VARCHAR")
-    | dict.fromkeys(COUNTS, "BIGINT")
-    | dict.fromkeys(AMOUNTS, "DOUBLE")
-)
-_OUTCOME = outcome_of("coalesce(success, error_type is null)")
-_FORMS = {
-    "session_id": "coalesce(session_id, '')",
-    "success": f"({_OUTCOME}) in {SUCCESSES}",
-    "outcome": _OUTCOME,
-    "duration_seconds": "coalesce(duration_seconds, 0)",
-    "metadata": "case when starts_with(metadata::varchar, '{') then metadata else '{}' end",
-    "extra": "coalesce(extra, '{}')",
-    "v": "coalesce(nullif(v, 0), 1)",
-}
 _RUNS = "select operation_id, any_value(run) as run from lines where type = 'begin' group by 1"
 _OPERATIONS = (
     "select "
-    + ", ".join(f"{_FORMS.get(name, name)} as {name}" for name in Operation.__struct_fields__)
+    + ", ".join(f"{FORMS[name]} as {name}" for name in Operation.__struct_fields__)
     + ", runs.run as run, host from lines left join runs using (operation_id) where type is null"
 )
+_DOUBLES = """
+    select 1 from lines where type is null and operation_id is not null
+    group by operation_id having count(*) > 1 limit 1
+"""
 _DROP_DOUBLES = """
     delete from lines where type is null and rowid in (
         select rowid from lines where type is null and operation_id is not null
@@ -254,10 +246,11 @@ REPORTED = """
           and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
 """
 _REPEATED = f"{REPORTED} group by session_id, response_id having count(*) > 1 limit 1"
+_ANY_SESSION = "select 1 from lines where type is null or type in ('begin', 'session') limit 1"
 _DAYS = """
     select cast(timestamp as date) as day, count(*), min(timestamp), max(timestamp),
-           min(session_id), max(session_id)
-    from operations group by day order by day
+           min(coalesce(session_id, '')), max(coalesce(session_id, ''))
+    from lines where type is null group by day order by day
 """
 _SESSIONS = """
     select session_id, parent_session_id, min(timestamp) as first_at, max(timestamp) as last_at,

@@ -16,11 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from instrument._lines import end_of, operation_of, record_of
-from instrument._scan import Line, Skipped, Source, needle, scan
+from instrument._scan import ALWAYS, Line, Skipped, Source, needle, scan
 from instrument.operation import Operation
 from instrument.run_lock import is_alive
 
-__all__ = ["Begun", "confirmed", "interrupted", "living", "running"]
+__all__ = ["Begun", "confirmed", "interrupted", "is_withdrawn", "living", "running"]
 
 
 class Signs(Protocol):
@@ -33,10 +33,14 @@ class Signs(Protocol):
 
 
 class Begun:
-    """Follows begin, void and operation lines in the order of the log, in any number of passes."""
+    """Follows begin, void and operation lines, in any order and any number of passes.
+
+    Of an operation that was withdrawn and then began after all, the latest beginning counts.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, Line] = {}
+        self._void: set[tuple[str, datetime]] = set()
         # 8 bytes for each operation, because most logs hold far more of them than of begin lines
         self._ended = array("q")
 
@@ -49,18 +53,35 @@ class Begun:
             if self._open:
                 self._open.pop(operation_id, None)
         elif line.head.type == "begin":
-            self._open[operation_id] = line
+            known = self._open.get(operation_id, line)
+            self._open[operation_id] = line if line.moment >= known.moment else known
         elif line.head.type == "void":
-            self._open.pop(operation_id, None)
+            self._void.add((operation_id, line.moment))
 
     def left(self) -> list[Line]:
         """Return the begin lines that nothing met so far has ended or withdrawn."""
         return [self._open[each] for each in self.left_ids()]
 
     def left_ids(self) -> set[str]:
-        candidates = {hash(each) for each in self._open}
-        ended = candidates.intersection(self._ended) if candidates else set()
-        return {each for each in self._open if hash(each) not in ended}
+        ended = self.ended(self._open)
+        return {
+            each
+            for each, line in self._open.items()
+            if each not in ended and not is_withdrawn(self._void, each, line.moment)
+        }
+
+    def ended(self, operation_ids: Collection[str]) -> set[str]:
+        """Return those of the operations that have ended."""
+        asked = {hash(each) for each in operation_ids}
+        found = asked.intersection(self._ended) if asked else asked
+        return {each for each in operation_ids if hash(each) in found}
+
+
+def is_withdrawn(
+    void: Collection[tuple[str, datetime]], operation_id: str, moment: datetime
+) -> bool:
+    """Tell whether void lines of these moments take back that an operation began at one."""
+    return (operation_id, moment) in void or (operation_id, ALWAYS) in void
 
 
 def confirmed(sources: list[Source], operation_ids: Collection[str]) -> list[Line]:
@@ -156,25 +177,27 @@ def _last_signs(
     sources: list[Source], dead: list[_Begin], archive: Signs | None
 ) -> dict[str, datetime]:
     """Find the latest moment at which each process that died is known to have lived."""
-    watches = [_Watch(begin) for begin in dead if isinstance(begin.pid, int)]
+    lives: dict[tuple[object, ...], dict[str, _Life]] = defaultdict(dict)
+    for begin in dead:
+        if isinstance(begin.pid, int):
+            runs = lives[_process(begin.line, begin.pid)]
+            runs.setdefault(begin.run, _Life(begin)).begun[begin.operation_id] = begin.line.moment
+    found = [life for runs in lives.values() for life in runs.values()]
     if archive is not None:
-        for watch in watches:
-            watch.see_archived(archive)
-    by_process = defaultdict(list)
-    for watch in watches:
-        by_process[_process(watch.begin.line, watch.begin.pid)].append(watch)
-    for line in _lines_of_processes(sources, watches):
+        for life in found:
+            life.see_archived(archive)
+    for line in _lines_of_processes(sources, found):
         record = record_of(line.data)
-        for watch in by_process.get(_process(line, record.get("pid")), ()):
-            watch.see(line, record)
-    seen = {watch.begin.operation_id: watch.last for watch in watches if watch.last is not None}
+        for life in lives.get(_process(line, record.get("pid")), {}).values():
+            life.see(line, record)
+    seen = {each: moment for life in found for each, moment in life.last_signs().items()}
     return {each.operation_id: each.lock_touched_at() for each in dead} | seen
 
 
-def _lines_of_processes(sources: list[Source], watches: list[_Watch]) -> Iterator[Line]:
-    searched = [b'"pid":%d' % pid for pid in {watch.begin.pid for watch in watches}]
-    places = {watch.begin.line.source.log_dir for watch in watches}
-    first = min((watch.begin.line.moment for watch in watches), default=None)
+def _lines_of_processes(sources: list[Source], lives: list[_Life]) -> Iterator[Line]:
+    searched = [b'"pid":%d' % pid for pid in {life.pid for life in lives}]
+    places = {life.source.log_dir for life in lives}
+    first = min((life.began_at() for life in lives), default=None)
     here = [each for each in sources if each.log_dir in places and each.reaches(first)]
     found = scan(here, Skipped(), searched) if searched else ()
     return (line for line in found if line.head.type != "void")
@@ -185,36 +208,70 @@ def _process(line: Line, pid: object) -> tuple[object, ...]:
     return (line.source.log_dir, line.source.writer, pid if isinstance(pid, int) else None)
 
 
-class _Watch:
-    """Sees the lines of one process number after one of its operations began."""
+class _Life:
+    """Sees the lines of one process number after operations of one process of it began.
+
+    `begun` says when each of them did. What is seen counts for all that began before it, of which
+    a full disk may leave thousands.
+    """
 
     def __init__(self, begin: _Begin) -> None:
-        self.begin = begin
-        self.last: datetime | None = None
-        self._watching = False
+        self.source = begin.line.source
+        self.pid: int = begin.pid
+        self.begun: dict[str, datetime] = {}
+        self._run = begin.run
         self._gone_at: datetime | None = None
+        self._last: dict[str, datetime] = {}
+        # the operations that began, and the latest sign between each and the next
+        self._open: list[tuple[str, datetime | None]] = []
+
+    def began_at(self) -> datetime:
+        return min(self.begun.values())
 
     def see_archived(self, archive: Signs) -> None:
         """See what the archive has of the process; it says by `run` whose the number was."""
-        source, begun_at = self.begin.line.source, self.begin.line.moment
-        rows = archive.of_processes(source.log_dir, source.writer, self.begin.pid, begun_at)
+        waiting = sorted(self.begun.items(), key=lambda each: each[1])
+        place = 0
+        rows = archive.of_processes(
+            self.source.log_dir, self.source.writer, self.pid, self.began_at()
+        )
         for start, seconds, run in rows:
-            if run is not None and run != self.begin.run:
+            while place < len(waiting) and waiting[place][1] <= start:
+                self._open.append((waiting[place][0], None))
+                place += 1
+            if run is not None and run != self._run:
                 self._gone_at = start
-                return
+                break
             self._saw(start + timedelta(seconds=seconds))
+        self._end()
 
     def see(self, line: Line, record: dict[str, Any]) -> None:
         is_begin = line.head.type == "begin"
-        if is_begin and line.head.operation_id == self.begin.operation_id:
-            self._watching = True
-        elif is_begin and record.get("run") != self.begin.run:
-            self._watching = False  # the number has gone to another process
-        elif self._watching and (self._gone_at is None or line.moment < self._gone_at):
+        if is_begin and record.get("run") != self._run:
+            self._end()  # the number has gone to another process
+        elif self._open and (self._gone_at is None or line.moment < self._gone_at):
             self._saw(_end_of(line))
+        operation_id = line.head.operation_id
+        if is_begin and operation_id in self.begun:
+            self._open.append((operation_id, None))
+
+    def last_signs(self) -> dict[str, datetime]:
+        """Return the last sign of life after each operation's beginning, where there is one."""
+        self._end()
+        return self._last
 
     def _saw(self, moment: datetime) -> None:
-        self.last = moment if self.last is None else max(self.last, moment)
+        operation_id, last = self._open[-1]
+        self._open[-1] = operation_id, moment if last is None else max(last, moment)
+
+    def _end(self) -> None:
+        """Let what was seen after each count for those that began before."""
+        latest: datetime | None = None
+        for operation_id, moment in reversed(self._open):
+            latest = max(filter(None, (latest, moment)), default=None)
+            if latest is not None:
+                self._last[operation_id] = max(latest, self._last.get(operation_id, latest))
+        self._open.clear()
 
 
 def _end_of(line: Line) -> datetime:

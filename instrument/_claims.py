@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ __all__ = ["Claimant", "owner_of"]
 
 _CLAIMS_KEPT = 10_000
 _LATEST = "latest"
+_ENVELOPE = "envelope"
+_ALIKE = "alike"
+_ALIKE_KEPT = 1_000
 _said = attrgetter(
     "model",
     "input_tokens",
@@ -41,12 +45,13 @@ def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
     Its own is claimed on every operation around. A response is known by its id, a run of a tool
     by its conversation and counts, without any of them by its `source`; where its reading has
     none, by `result`, of which only the latest is kept. Of one that a library in between has
-    renamed, what was counted inside is known by model and counts. A result without an id that the
-    program has made of a response which has one is known by the `source` in it, or if that is a
-    copy by model and counts of the latest response.
+    renamed, what was counted inside is known by model and counts, and so is what was taken out of
+    an envelope that was counted. A result without an id that the program has made of a response
+    which has one is known by the `source` in it, or if that is a copy by model and counts of the
+    latest response. A copy of one without an id is known by these too, and once for each that was
+    counted inside.
     """
-    claims, above = operation.claims, operation.parent
-    counts = _counts(reading)
+    claims, counts = operation.claims, _counts(reading)
     key: Any = reading.response_id or _conversation(reading, counts)
     same = None
     if key is None:
@@ -56,21 +61,40 @@ def owner_of(operation: Claimant, reading: Reading, result: Any) -> str | None:
     if claims:
         claim = claims.get(key)
         if claim is not None and claim[0] is same:
+            _taken(claims, reading)
             return str(claim[1])
-        claim = claims.get(counts) if reading.is_renamed and counts is not None else None
-        if claim is not None and (reading.model is None or claim[0] in (None, reading.model)):
+        claim = None if counts is None else _claim_on_counts(claims, reading, counts)
+        if claim is None and reading.response_id is None:
+            claim = _claim_on_copied(claims, reading)
+        if claim is not None:
             return str(claim[1])
-        if reading.response_id is None and _is_copy(reading, claims.get(_LATEST)):
-            return str(claims[_LATEST][1])
-    claim = (same, operation.id)
+    above = operation.parent
     while above is not None:
-        _claim(above.claims, key, claim)
+        _claim(above.claims, key, (same, operation.id))
         if counts is not None:
-            _claim(above.claims, counts, (reading.model, operation.id))
+            _claim_counts(above.claims, reading, counts, operation.id)
         if reading.response_id is not None:
             _claim_source(above.claims, reading, operation.id)
+        else:
+            _claim_alike(above.claims, reading, operation.id)
         above = above.parent
     return None
+
+
+def _claim_on_counts(claims: Any, reading: Reading, counts: tuple[Any, ...]) -> Any:
+    """Return the claim on a response with these counts, if its id may not be the one claimed."""
+    claim = claims.get((_ENVELOPE, *counts))
+    if claim is None and reading.is_renamed:
+        claim = claims.get(counts)
+    if claim is None or reading.model is None or claim[0] in (None, reading.model):
+        return claim
+    return None
+
+
+def _claim_counts(claims: Any, reading: Reading, counts: tuple[Any, ...], owner: str) -> None:
+    _claim(claims, counts, (reading.model, owner))
+    if reading.is_envelope:
+        _claim(claims, (_ENVELOPE, *counts), (reading.model, owner))
 
 
 def _claim_source(claims: dict[Any, Any], reading: Reading, owner: str) -> None:
@@ -81,9 +105,53 @@ def _claim_source(claims: dict[Any, Any], reading: Reading, owner: str) -> None:
         _claim(claims, key, (same, owner))
 
 
+def _claim_alike(claims: dict[Any, Any], reading: Reading, owner: str) -> None:
+    """Claim the counts of a response without an id, for it may be copied."""
+    key = _alike(reading)
+    if key is None:
+        return
+    if key not in claims:
+        _claim(claims, key, deque(maxlen=_ALIKE_KEPT))
+    with suppress(KeyError):  # another thread's claim took its place
+        claims[key].append((reading.model, owner))
+
+
+def _claim_on_copied(claims: dict[Any, Any], reading: Reading) -> Any:
+    """Return the claim on what this says of model and counts, without having an id itself."""
+    latest = claims.get(_LATEST)
+    return latest if _is_copy(reading, latest) else _taken(claims, reading)
+
+
+def _taken(claims: dict[Any, Any], reading: Reading) -> Any:
+    """Return one of the claims on what is alike, which then is no more; `None` if there is none."""
+    key = _alike(reading)
+    alike: Any = () if key is None else claims.get(key, ())
+    with suppress(RuntimeError, ValueError):  # another thread takes it, too
+        for claim in alike:
+            if reading.model in (None, claim[0]):
+                alike.remove(claim)
+                return claim
+    return None
+
+
+def _alike(reading: Reading) -> Any:
+    """Return the counts of a response that nothing names; `None` if it has a name, or none."""
+    if reading.response_id is not None or not _is_plain(reading):
+        return None
+    if _conversation(reading, _counts(reading)) is not None:
+        return None
+    return (_ALIKE, *_said(reading)[1:])
+
+
+def _is_plain(reading: Reading) -> bool:
+    """Tell whether there are counts, and nothing impossible among them."""
+    counts = [each for each in _said(reading)[1:] if each is not None]
+    return bool(counts) and all(type(each) is int for each in counts)
+
+
 def _is_copy(reading: Reading, latest: tuple[tuple[Any, ...], str] | None) -> bool:
     """Tell whether all that this says of model and counts is what the latest response said."""
-    if latest is None or _counts(reading) is None:
+    if latest is None or not _is_plain(reading):
         return False
     pairs = zip(_said(reading), latest[0], strict=True)
     return all(ours is None or ours == theirs for ours, theirs in pairs)
@@ -117,7 +185,7 @@ def _known_by(source: Any, result: Any) -> tuple[Any, Any]:
     return id(source), source
 
 
-def _claim(claims: dict[Any, Any], key: Any, claim: tuple[Any, str]) -> None:
+def _claim(claims: dict[Any, Any], key: Any, claim: Any) -> None:
     if len(claims) >= _CLAIMS_KEPT and key not in claims:
         with suppress(RuntimeError):  # another thread's claim, in between
             claims.pop(next(iter(claims)), None)

@@ -14,15 +14,21 @@ from msgspec.structs import asdict
 from instrument._guard import belongs_to_program
 
 __all__ = [
+    "LINE_BYTES",
     "copied",
-    "encode_anyway",
     "encode_lines",
+    "encoded",
+    "encoded_mended",
+    "encoded_shortened",
     "jsonable",
+    "plain_copy",
     "plain_text",
-    "shortened",
     "shown_error",
     "whole_text",
 ]
+
+LINE_BYTES = 15 * 1024**2
+"""Readers pass longer lines over."""
 
 REPR_CHARACTERS = 200
 _DEPTH = 32
@@ -32,16 +38,27 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def encode_anyway(line: Struct) -> bytes:
-    """Return a line that JSON or UTF-8 cannot hold as it is, mended, with its newline."""
+def encoded(line: Struct) -> bytes:
+    """Return the line, with its newline, mended and cut if need be."""
+    try:
+        data = encode_lines([line])
+    except Exception as error:
+        data = encoded_mended(line, error)
+    return data if len(data) <= LINE_BYTES else encoded_shortened(line)
+
+
+def encoded_mended(line: Struct, error: Exception) -> bytes:
+    """Return a line that JSON or UTF-8 cannot hold as it is, which `error` says, mended."""
+    if belongs_to_program(error):
+        raise error
     mended = {name: jsonable(value) for name, value in asdict(line).items()}
     return encode_lines([type(line)(**mended)])
 
 
-def shortened(line: Struct) -> Struct:
-    """Return a line that is too long to be read with its texts and its metadata cut."""
+def encoded_shortened(line: Struct) -> bytes:
+    """Return a line of more than `LINE_BYTES` with its texts and its metadata cut."""
     cut = {name: _short(value) for name, value in asdict(line).items()}
-    return type(line)(**cut)
+    return encode_lines([type(line)(**cut)])
 
 
 def _short(value: Any) -> Any:
@@ -60,6 +77,26 @@ def jsonable(value: Any) -> Any:
     what is nested deeper than 32 levels, and what comes after 10,000 dicts and lists.
     """
     return _Pass().mended(value, _DEPTH)
+
+
+def plain_copy(value: Any) -> dict[str, Any] | None:
+    """Return a copy of a dict that JSON holds as it is, if that is plain to see: as most are."""
+    if type(value) is not dict:
+        return None
+    copy = value.copy()
+    for key, item in copy.items():
+        kind = type(item)
+        if kind is str:
+            is_plain = item.isascii()
+        elif kind is int:
+            is_plain = item.bit_length() <= _INT_BITS
+        elif kind is float:
+            is_plain = math.isfinite(item)
+        else:
+            is_plain = item is None or kind is bool
+        if not is_plain or type(key) is not str or not key.isascii():
+            return None
+    return copy
 
 
 class _Pass:

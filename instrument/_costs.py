@@ -53,13 +53,14 @@ def priced(rows: str, pricing: Pricing, rates: str = "rates", *, is_detailed: bo
     is_of = _IS_OF if pricing.model is None else "true"
     dropped = ", ".join(["is_detailed", "listed", *_RATES])
     saved, listed, detailed = _SAVED, _COST, f"coalesce({MATTERS}, false)"
+    holds = _holds(detailed=is_detailed)
     if not is_detailed:
         # of a fourth of the text, which takes longer to understand than thousands of rows to price
         saved, listed, detailed = _saved(detailed=False), _cost(detailed=False), "false"
     saved = f"case when is_known and {_READ} + {_WRITTEN} > 0 then {saved} end"
     looked = f"select *, {detailed} as is_detailed from ({rows})"
     listed = f"select *, case when is_known then {listed} end as listed"
-    joined = f"({looked}) left join {rates} on {is_of} and {_HOLDS}"
+    joined = f"({looked}) left join {rates} on {is_of} and {holds}"
     return (
         f"select * exclude ({dropped}) replace ({cost} as cost_usd, {source} as cost_source),"
         f" {saved} as saved from ({listed} from {joined})"
@@ -182,22 +183,30 @@ _IS_OF = (
 )
 _READ, _WRITTEN = "coalesce(cache_read_tokens, 0)", "coalesce(cache_write_tokens, 0)"
 _OUTPUT, _THOUGHT = "coalesce(output_tokens, 0)", "coalesce(reasoning_tokens, 0)"
-_SIZE = f"coalesce(nullif({_detail('largest_input_tokens')}, 0), input_tokens, tokens, 0)"
-_IS_SUM = (
-    f"(case when is_detailed and {_text('responses')} is not null then {_detail('responses')} > 1"
-    " else coalesce(kind = 'invoke_agent', false) end)"
-)
 _HOUR = "cast(timestamp at time zone 'UTC' as time)"
-_HOLDS = (
-    "(rate_since is null or timestamp >= rate_since)"
-    " and (rate_until is null or timestamp < rate_until)"
-    f" and rate_tier is not distinct from (case when is_detailed then {_text('service_tier')} end)"
-    f" and (rate_over < 0 or {_SIZE} > rate_over and not {_IS_SUM})"
-    f" and (rate_up_to is null or {_SIZE} <= rate_up_to)"
-    f" and (rate_from is null or case when rate_to < rate_from"
-    f" then {_HOUR} >= rate_from or {_HOUR} < rate_to"
-    f" else {_HOUR} >= rate_from and {_HOUR} < rate_to end)"
-)
+
+
+def _holds(*, detailed: bool) -> str:
+    """Return the condition on which a row of rates is that of an operation of its model."""
+    tier, size, is_sum = "null", "input_tokens", "coalesce(kind = 'invoke_agent', false)"
+    if detailed:
+        tier = f"(case when is_detailed then {_text('service_tier')} end)"
+        size = f"nullif({_detail('largest_input_tokens')}, 0), input_tokens"
+        is_sum = (
+            f"(case when is_detailed and {_text('responses')} is not null"
+            f" then {_detail('responses')} > 1 else {is_sum} end)"
+        )
+    size = f"coalesce({size}, tokens, 0)"
+    return (
+        "(rate_since is null or timestamp >= rate_since)"
+        " and (rate_until is null or timestamp < rate_until)"
+        f" and rate_tier is not distinct from {tier}"
+        f" and (rate_over < 0 or {size} > rate_over and not {is_sum})"
+        f" and (rate_up_to is null or {size} <= rate_up_to)"
+        f" and (rate_from is null or case when rate_to < rate_from"
+        f" then {_HOUR} >= rate_from or {_HOUR} < rate_to"
+        f" else {_HOUR} >= rate_from and {_HOUR} < rate_to end)"
+    )
 
 
 def _of(name: str, rate: str) -> str:

@@ -36,14 +36,25 @@ def are_plausible(reading: Reading) -> bool:
     new, output, total = reading.input_tokens, reading.output_tokens, reading.total_tokens
     read, written = reading.cache_read_tokens, reading.cache_write_tokens
     thought = reading.reasoning_tokens
-    read, written = 0 if read is None else read, 0 if written is None else written
-    thought = 0 if thought is None else thought
-    # the usual ones all at once: no bit is set above the largest
-    if type(new) is type(output) is type(total) is type(read) is type(written) is int and (
-        type(thought) is int and 0 <= new | output | total | read | written | thought <= _ALL_BITS
+    if read is None:
+        read = 0
+    if written is None:
+        written = 0
+    if thought is None:
+        thought = 0
+    if (
+        type(new) is int
+        and type(output) is int
+        and type(total) is int
+        and type(read) is int
+        and type(written) is int
+        and type(thought) is int
+        # the usual ones all at once: no bit is set above the largest
+        and 0 <= new | output | total | read | written | thought <= _ALL_BITS
+        and reading.cost_usd is None
+        and reading.cost_source is None
     ):
-        is_free = reading.cost_usd is None and reading.cost_source is None
-        return is_free and read + written <= new and thought <= output
+        return read + written <= new and thought <= output
     return _are_plausible(reading)
 
 

@@ -13,18 +13,29 @@ from datetime import date
 from itertools import chain, combinations
 
 __all__ = [
+    "ADDED",
     "DAY",
     "FIRST_OF_ITS_RESPONSE",
+    "NEEDED",
+    "OF_DAY",
     "SHARES",
     "TOTAL",
     "added_up",
     "charged",
+    "errors_added_up",
     "level_of",
     "of_days",
     "percentiles",
     "sums",
 ]
 
+NEEDED = (
+    *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
+    *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata", "kind"),
+    "attempt",
+)
+"""What operations have to say for sums, those of their list prices included."""
 LEVEL_KEYS = ("model", "service")
 TOTAL = (
     "coalesce(tokens, case when input_tokens is not null or output_tokens is not null"
@@ -73,6 +84,46 @@ _FIGURES = {
 _KEYS = ("provider", "service", "model", "outcome")
 _ERROR = "case when outcome = 'error' then coalesce(error_type, 'unknown') end"
 DAY = "cast(timestamp as date)"
+OF_DAY = {
+    "day": "day",
+    "week": "cast(date_trunc('week', day) as date)",
+    "month": "cast(date_trunc('month', day) as date)",
+}
+"""What day, week and month are of sums that have a day."""
+
+
+def _added(amount: str, condition: str = "true") -> str:
+    return f"cast(coalesce(sum({amount}) filter ({condition}), 0) as bigint)"
+
+
+ADDED = {
+    "operation_count": _added("operations"),
+    **{
+        f"{outcome}_count": _added("operations", f"outcome = '{outcome}'")
+        for outcome in ("error", "cancelled", "partial", "interrupted")
+    },
+    # days that were summed up before they were counted have none, and then it is unknown
+    "retry_count": "case when count(retries) = count(*) then cast(sum(retries) as bigint) end",
+    "input_tokens": _added("input_tokens"),
+    "output_tokens": _added("output_tokens"),
+    "cache_read_tokens": _added("cache_read_tokens"),
+    "cache_write_tokens": _added("cache_write_tokens"),
+    "reasoning_tokens": _added("reasoning_tokens"),
+    "total_tokens": _added("total_tokens"),
+    "operations_without_usage": _added("without_usage"),
+    "total_duration_seconds": "sum(seconds)",
+    "cost_usd": "sum(cost_usd)",
+    "cache_saved_usd": "sum(cache_saved_usd)",
+    "ok_count": _added("operations", "outcome = 'ok'"),
+    "bearing": _added("bearing"),
+    "priced": _added("priced"),
+    "first": "min(first)",
+    "last": "max(last)",
+    "ends": "max(ends)",
+    "services": "array_agg(distinct service)",
+    "models": "array_agg(distinct model) filter (where model is not null)",
+}
+"""The figures of a group out of sums."""
 
 
 def charged(table: str, where: str, billed: str) -> str:
@@ -91,13 +142,21 @@ def sums(table: str, day: str) -> str:
 
 
 def percentiles(table: str, day: str) -> str:
-    """Return a query for the percentiles of a table's days, of all levels."""
-    levels = chain.from_iterable(combinations(LEVEL_KEYS, count) for count in range(3))
-    return " union all by name ".join(
-        f"select {_literal(level_of(level))} as level, {', '.join([f'{day} as day', *level])},"
-        f" {SHARES} as shares from {table} group by all"
-        for level in levels
+    """Return a query for the percentiles of a table's days, of all levels at once."""
+    levels = list(chain.from_iterable(combinations(LEVEL_KEYS, count) for count in range(3)))
+    keys = ", ".join(LEVEL_KEYS)
+    sets = ", ".join(f"({', '.join(['day', *level])})" for level in levels)
+    named = " ".join(f"when {_left_out(each)} then {_literal(level_of(each))}" for each in levels)
+    return (
+        f"select case grouping({keys}) {named} end as level, day, {keys}, {SHARES} as shares"
+        f" from (select {day} as day, {keys}, duration_seconds from {table})"
+        f" group by grouping sets ({sets})"
     )
+
+
+def _left_out(level: Collection[str]) -> int:
+    """Return what SQL's `grouping` makes of the keys that a level does not have: a bit of each."""
+    return int("".join(str(int(key not in level)) for key in LEVEL_KEYS), 2)
 
 
 def level_of(keys: Iterable[str]) -> str:
@@ -113,6 +172,13 @@ def added_up(
     columns += [f"{expression} as {name}" for name, expression in figures.items()]
     grouped = f"group by {', '.join(f'key_{key}' for key in by)}" if by else "having count(*) > 0"
     return f"select {', '.join(columns)} from ({rows}) {grouped}"
+
+
+def errors_added_up(rows: str, by: Sequence[str]) -> str:
+    """Return a query for how often each type of error is in each group of sums."""
+    keys = [f"{OF_DAY.get(key, key)} as key_{key}" for key in by]
+    columns = [*keys, "error_type", f"{_added('operations')} as count"]
+    return f"select {', '.join(columns)} from ({rows}) where error_type is not null group by all"
 
 
 def of_days(days: Collection[date | str]) -> str:

@@ -20,6 +20,7 @@ from instrument._lines import end_of, operation_of, record_of
 from instrument._premises import EXAMPLES, Finding, premises
 from instrument._scan import Line, Source, scan
 from instrument._snapshot import Snapshot
+from instrument._spending import DamagedLedger, damaged_ledgers
 from instrument._wanted import Wanted
 from instrument.archive import archive_dir, read_manifest
 from instrument.errors import ArchiveError, FormatError, ManifestError
@@ -74,6 +75,7 @@ def examined(
         told.dropped(seen.dropped),
         told.clock(seen.clock),
         told.locks(seen, fix=fix),
+        told.budgets(damaged_ledgers(log_dir)),
     ]
 
 
@@ -157,6 +159,9 @@ class Examination:
         self.interrupted = sorted(known, key=start_order)
         self.archived = reading.snapshot
         self.unnamed = _unnamed(reading.snapshot)
+        self.lacks_sums = any(
+            each.parent.name in ("sessions", "days") for each in self.archived.gone
+        )
         self.skipped = reading.skipped
         self.written_at = {each.path: each.written_at for each in reading.sources}
 
@@ -259,6 +264,11 @@ class _Findings:
         elif gone:
             message = f"{_counted(len(gone), 'file')} that the archive counts on deleted or moved"
             cure = "put them back from a backup, under the same names"
+            if seen.lacks_sums:
+                cure += (
+                    "; or `instrument doctor --fix` makes those of sessions and days anew from the"
+                    " operations, and what they knew of others is lost"
+                )
         elif unreadable:
             message += f"; {_counted(len(unreadable), 'file')} beside them could not be read"
             cure = (
@@ -268,7 +278,7 @@ class _Findings:
         elif damaged:
             message += f"; damaged lines are kept as they were in {self._log_dir}/archive/damaged"
         if recovered:
-            message = f"its manifest was lost or too old and is made anew: {message}"
+            message = f"what it lacked is made anew: {message}"
         return self._finding(
             "archive",
             "problem" if gone or unnamed or unreadable else "note" if recovered else "ok",
@@ -334,6 +344,20 @@ class _Findings:
             needed_count=len([each for each in left if each.stem in needed]),
             removed_count=len(gone),
             examples=[str(each) for each in left[:EXAMPLES]],
+        )
+
+    def budgets(self, damaged: list[DamagedLedger]) -> Finding:
+        lost = [each for each in damaged if not each.is_read]
+        said = f"{_counted(len(damaged), 'ledger')} of budgets damaged"
+        if lost:
+            said += "; calls that they should count are refused or go uncounted"
+        return self._finding(
+            "budgets",
+            "problem" if lost else "note" if damaged else "ok",
+            said if damaged else "every budget's ledger can be read",
+            "; ".join(each.cure for each in damaged[:EXAMPLES]) or None,
+            count=len(damaged),
+            examples=[{"path": str(each.path), "fault": each.fault} for each in damaged[:EXAMPLES]],
         )
 
     def _needed(self, interrupted: list[Operation], runs: dict[str, str]) -> Collection[str]:

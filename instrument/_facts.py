@@ -11,7 +11,8 @@ from duckdb import DuckDBPyConnection
 from msgspec import Raw, Struct
 
 from instrument._costs import quoted
-from instrument.archive import FORMAT, Manifest, Segment, files_in, mark_of
+from instrument._databases import opened
+from instrument.archive import FORMAT, Manifest, Segment, end_of_archived, files_in
 from instrument.errors import FormatError
 
 __all__ = ["Facts", "facts_of", "held_alone", "is_in_journal"]
@@ -51,9 +52,8 @@ def facts_of(database: DuckDBPyConnection, path: Path) -> Facts:
 
 def is_in_journal(log_dir: Path, segment: Segment) -> bool:
     """Tell whether the journal holds all of a segment that went into the archive."""
-    path = log_dir / "journal" / segment.name
     try:
-        return path.stat().st_size >= segment.size and mark_of(path, segment.size) == segment.mark
+        return end_of_archived(log_dir / "journal" / segment.name, segment) is not None
     except FileNotFoundError:
         return False
 
@@ -73,7 +73,7 @@ def held_alone(directory: Path, manifest: Manifest) -> list[Path]:
     }
     if not unnamed:
         return []
-    with duckdb.connect() as database:
+    with opened() as database:
         for each in manifest.sessions:
             with suppress(duckdb.Error, ValueError):  # it is missed, or damaged
                 for name in facts_of(database, directory / each).gone:

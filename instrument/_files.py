@@ -21,6 +21,7 @@ except ImportError:  # Windows, where nothing is recorded
 __all__ = [
     "IS_SUPPORTED",
     "OpenFile",
+    "bytes_between",
     "close",
     "ends_whole",
     "is_open",
@@ -95,6 +96,15 @@ def open_regular(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def bytes_between(path: Path, begin: int, end: int) -> bytes:
+    """Return what stands between two offsets of a file, as far as it reaches."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.pread(descriptor, end - begin, begin)
+    finally:
+        os.close(descriptor)
 
 
 def read_regular(path: Path) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from duckdb import DuckDBPyConnection
 
-from instrument._archived import opened
 from instrument._costs import quoted
+from instrument._databases import opened
 from instrument._files import make_private_directory, open_private
 from instrument.archive import sync_directory
 

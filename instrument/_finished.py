@@ -52,7 +52,7 @@ def taken(tokens: list[bool]) -> bool:
         return False
 
 
-NOTHING = Reading()
+NOTHING = Reading(is_plain=True)
 """What is read from a result that says nothing."""
 
 
@@ -72,6 +72,8 @@ def counted(
             own = reading if owner is None else NOTHING
     if added is not None:
         own = plus(own, added)
+    elif own.is_plain:
+        return own, owner, None
     if are_plausible(own):
         return own, owner, None
     dropped = impossible(own)

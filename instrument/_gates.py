@@ -24,17 +24,19 @@ from msgspec.structs import replace
 
 from instrument import _config
 from instrument._account import internal_error
-from instrument._clean import whole_text
-from instrument._clock import new_id
 from instrument._config import Settings
 from instrument._guard import belongs_to_program
 from instrument._ledger import (
+    LONGEST_NAME,
     NOTHING,
     Amounts,
     Header,
+    Held,
     Kind,
     Ledger,
     State,
+    cut,
+    name_of,
     number_of,
     remove_ledger,
 )
@@ -52,33 +54,36 @@ from instrument.operation import Operation, OperationLine
 from instrument.pricing import Pricing
 from instrument.recorder import warn_once
 
-__all__ = ["NamedGate", "SessionGate", "directory_of_session"]
+__all__ = ["NamedGate", "SessionGate", "directory_of_session", "noted_of_session", "told_in"]
 
 HINTS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """What requests call the largest number of tokens that the response may have."""
 
 _OF_UNKNOWN = 100
-_LONGEST_NAME = 200
+_PRICED_KEPT = 1024
 
 
-class Reservation(Struct, frozen=True):
+class Reservation(Struct, frozen=True, gc=False):
     """What one operation holds of one budget. `is_inside`: of a call whose time counts already.
 
-    `model` is the one that was given before the call.
+    `number` is what its ledger calls it, `model` the one that was given before the call.
     """
 
     account: Account
-    ledger: Ledger
-    id: str
-    held: Amounts
+    number: int
+    held: Held
     is_inside: bool
     model: str | None = None
+
+
+_Given = tuple[Path, Budget | None, str, str | None, str | None]
 
 
 class Account:
     """One budget, in one ledger, as this process sees it.
 
-    `budget` is `None` where another process gave it: its ledger says what it is.
+    `budget` is `None` where another process gave it: its ledger says what it is, but for what is
+    done on excess where that process, in `how`, says otherwise than whoever made the ledger.
     """
 
     def __init__(
@@ -89,29 +94,34 @@ class Account:
         session_id: str | None,
         opening: Callable[[], Header] | None,
         settings: Settings,
+        how: str | None = None,
     ) -> None:
         self.directory = directory
         self.name = name
         self.session_id = session_id
         self.ends_at: datetime | None = None
         self._given = budget
-        self._ledger = _ledger(directory, opening, fsync=settings.durability == "fsync")
+        self._how = how
+        self.ledger = _ledger(directory, opening, fsync=settings.durability == "fsync")
         self._own_prices = settings.prices
         self._pricing: Pricing | None = None
         self._models: dict[tuple[str, str], str] = {}
+        self._priced: set[tuple[str, str | None]] = set()
         self._counts_calls_alone = False
         self._limits: tuple[int, ...] = ()
+        # of tokens, billionths of a dollar and nanoseconds; 0: there is none
+        self._limit: Held = NOTHING
         self._is_open = False
 
     def open(self) -> Ledger:
         """See to it that the ledger is there, with the limits of now; raises `OSError`."""
-        ledger = self._ledger
+        ledger = self.ledger
         if not self._is_open:
             ledger.open()
             if self._given is None:
                 header = ledger.header()
                 self.name, self.session_id = header.name, header.session_id
-                self._given = budget_of(header)
+                self._given = budget_of(header, self._how)
             else:
                 ledger.limit(limits_of(self._given))
             self._follow(ledger.open())
@@ -121,31 +131,57 @@ class Account:
     def _follow(self, state: State) -> None:
         """Go by the limits that hold now, which another process may have changed."""
         assert self._given is not None
-        header = self._ledger.header().limited(state.limits)
+        header = self.ledger.header().limited(state.limits)
         told: dict[str, Any] = {**budget_of(header).limits(), "per": self._given.per}
         told["on_exceed"] = self._given.on_exceed
         self._given = Budget(**told)
-        self._counts_calls_alone = header.limits[1:] == (None, None, None)
+        _, tokens, nanodollars, nanoseconds = header.limits
+        self._limit = tokens or 0, nanodollars or 0, nanoseconds or 0
+        self._counts_calls_alone = self._limit == NOTHING
         self._limits = state.limits
 
     @property
     def budget(self) -> Budget:
         """The budget; of one whose ledger cannot be read, one that refuses."""
-        return _UNREADABLE if self._given is None else self._given
+        if self._given is None:
+            return _UNREADABLE_WARNING if self._how == "warn" else _UNREADABLE
+        return self._given
 
-    def given(self) -> tuple[Path, Budget | None, str, str | None]:
+    def given(self) -> _Given:
         """Return what another process makes the same account of."""
-        return self.directory, self._given, self.name, self.session_id
+        return self.directory, self._given, self.name, self.session_id, self._how
+
+    def named(self) -> str:
+        """Return what a child process makes it of: its place, and what is done on excess.
+
+        The latter is left out where it is to raise, as the ledger says. A callable cannot go
+        there: raise.
+        """
+        place, how = quote(str(self.directory)), self._how
+        if self._given is not None:
+            how = "warn" if self._given.on_exceed == "warn" else "raise"
+        if how == "raise":
+            with suppress(OSError):  # told at the first call
+                how = None if self.ledger.header().on_exceed != "warn" else how
+        return place if how is None else f"{place}?{how}"
 
     def reserve(self, operation: Any) -> Reservation | None:
         """Reserve for an operation; `None` where it goes on without. Raises what `admit` does."""
+        held, unpriced = NOTHING, None
         problem: BudgetExceeded | BudgetUnavailable
         try:
-            reservation, held, found = self._tried(operation)
-            if reservation is not None:
-                return reservation
-            assert found is not None
-            problem = found
+            ledger = self.ledger if self._is_open else self.open()
+            state = ledger.now().state
+            if state.limits is not self._limits:
+                self._follow(state)
+            parent = operation.parent
+            is_inside = parent is not None and _holds(parent, self)
+            if not self._counts_calls_alone:
+                held, unpriced = self._expected(operation, state, is_inside=is_inside)
+            number = ledger.reserve(held) if unpriced is None else None
+            if number is not None:
+                return Reservation(self, number, held, is_inside, operation.model)
+            problem = self._excess(held, operation, unpriced)
         except OSError as error:
             if belongs_to_program(error):
                 raise
@@ -158,67 +194,47 @@ class Account:
         self._stop(operation, problem)
         return self._anyway(operation, held)
 
+    def withdraw(self, one: Reservation) -> None:
+        """Give back what an operation holds: it never started."""
+        self.ledger.give_back(one.number, one.held)
+
     def charge(self, line: OperationLine) -> None:
         """Count an operation that nobody was asked about before."""
-        ledger, id_ = self.open(), new_id()
-        ledger.reserve(id_, 0, 0, 0, force=True)
-        self.settle(Reservation(self, ledger, id_, NOTHING, False, line.model), line)
+        number = self.open().reserve_anyway(NOTHING)
+        self.settle(Reservation(self, number, NOTHING, False, line.model), line)
 
     def settle(self, one: Reservation, line: OperationLine) -> None:
         """Put what an operation used in the place of what it reserved.
 
         What a response used that does not say it, or cost that nobody can price, stays reserved.
         """
-        is_silent = line.tokens is None and line.success and line.usage_operation_id is None
+        held, tokens = one.held, line.tokens
+        is_silent = tokens is None and line.success and line.usage_operation_id is None
         is_silent = is_silent and (line.provider is not None or line.model != one.model)
-        cost = one.held.nanodollars if is_silent else self._cost(line)
+        cost = held[1] if is_silent else self._cost(line)
         seconds = line.duration_seconds if line.active_seconds is None else line.active_seconds
-        used = Amounts(
-            1,
-            one.held.tokens if is_silent else line.tokens or 0,
-            one.held.nanodollars if cost is None else cost,
+        used = (
+            held[0] if is_silent else tokens or 0,
+            held[1] if cost is None else cost,
             0 if one.is_inside else int(seconds * BILLION),
         )
-        if line.model is not None:
-            self._models[line.service, line.operation] = line.model
-        kind = Kind(_cut(line.service), _cut(line.operation), line.model and _cut(line.model))
-        one.ledger.settle(one.id, one.held, used, kind, unpriced=int(cost is None or is_silent))
+        service, operation, model = line.service, line.operation, line.model
+        if model is not None:
+            self._models[service, operation] = model
+        name = name_of(service, operation, model)
+        unpriced = int(cost is None or is_silent)
+        self.ledger.settle(one.number, held, used, name, unpriced=unpriced)
 
-    def _tried(
-        self, operation: Any
-    ) -> tuple[Reservation | None, Amounts, BudgetExceeded | BudgetUnavailable | None]:
-        ledger = self._ledger if self._is_open else self.open()
-        state = ledger.open()
-        if state.limits is not self._limits:
-            self._follow(state)
-        is_inside = _holds(operation.parent, self)
-        held = NOTHING
-        if not self._counts_calls_alone:
-            kind, model = self._kind(operation, state)
-            if self.budget.usd is not None:
-                unpriced = self._without_price(operation, state)
-                if unpriced is not None:
-                    excess = self._excess(ledger, NOTHING, operation, unpriced=unpriced)
-                    return None, NOTHING, excess
-            held = self._estimate(operation, state, kind, model, is_inside=is_inside)
-        id_ = new_id()  # not the operation's, which may reserve again
-        if ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds):
-            reservation = Reservation(self, ledger, id_, held, is_inside, operation.model)
-            return reservation, held, None
-        return None, held, self._excess(ledger, held, operation)
-
-    def _anyway(self, operation: Any, held: Amounts) -> Reservation | None:
+    def _anyway(self, operation: Any, held: Held) -> Reservation | None:
         """Count an operation that goes on although it does not fit."""
-        id_ = new_id()
         try:
-            ledger = self.open()
-            ledger.reserve(id_, held.tokens, held.nanodollars, held.nanoseconds, force=True)
+            number = self.open().reserve_anyway(held)
         except OSError as error:  # said before, as on_exceed= wants it
             if belongs_to_program(error):
                 raise
             return None
         is_inside = _holds(operation.parent, self)
-        return Reservation(self, ledger, id_, held, is_inside, operation.model)
+        return Reservation(self, number, held, is_inside, operation.model)
 
     def _stop(self, operation: Any, problem: BudgetExceeded | BudgetUnavailable) -> None:
         """Do what the budget wants done on excess: raise, warn once, or ask the program."""
@@ -231,33 +247,56 @@ class Account:
         elif callable(how):
             operation.recorder.muted(how, problem)
 
-    def _kind(self, operation: Any, state: State) -> tuple[Kind | None, str | None]:
-        """Return what calls of this kind came to so far, and the model that this one will use."""
+    def _expected(
+        self, operation: Any, state: State, *, is_inside: bool
+    ) -> tuple[Held, str | None]:
+        """Return what an operation may take of what is limited, or the model without a price."""
         site = operation.site
-        model = operation.model or self._models.get((site.service, site.operation))
-        found = state.kinds.get(number_of(site.service, site.operation, model))
-        if found is None and model is None:
-            same = (site.service, site.operation)
-            kinds = state.kinds.values()
-            found = next((one for one in kinds if (one.service, one.operation) == same), None)
-            model = None if found is None else found.model
-        return (found if found is not None and found.operations else None), model
+        service, name = site.service, site.operation
+        model = operation.model or self._models.get((service, name))
+        kind = state.kinds.get(name_of(service, name, model).number)
+        if kind is None and model is None:
+            kind = _any_model(state, service, name)
+            model = None if kind is None else kind.model
+        of_tokens, of_nanodollars, of_nanoseconds = self._limit
+        is_priced = not of_nanodollars or (kind is not None and kind.nanodollars)
+        if not is_priced and (service, model) not in self._priced:
+            unpriced = self._without_price(operation, state)
+            if unpriced is not None:
+                return NOTHING, unpriced
+        noted = operation.noted
+        hint = operation.allowed or (_hint(noted) if noted else 0)
+        if kind is None or hint or kind.operations == kind.unpriced:
+            return self._estimate(service, model, state, kind, hint, is_inside=is_inside), None
+        count = kind.operations
+        return (
+            -(-kind.tokens // count) if of_tokens else 0,
+            -(-kind.nanodollars // (count - kind.unpriced)) if of_nanodollars else 0,
+            -(-kind.nanoseconds // count) if of_nanoseconds and not is_inside else 0,
+        ), None
 
     def _estimate(
-        self, operation: Any, state: State, kind: Kind | None, model: str | None, *, is_inside: bool
-    ) -> Amounts:
-        budget = self.budget
+        self,
+        service: str,
+        model: str | None,
+        state: State,
+        kind: Kind | None,
+        hint: int,
+        *,
+        is_inside: bool,
+    ) -> Held:
+        """Return the same where the request says something, or the kind is not known well."""
+        of_tokens, of_nanodollars, of_nanoseconds = self._limit
         tokens = nanodollars = nanoseconds = 0
-        hint = operation.allowed or _hint(operation.noted)
-        if budget.tokens is not None:
-            tokens = max(hint, _mean(state, kind, "tokens", 0 if hint else budget.tokens))
-        if budget.usd is not None:
-            hinted = self._price_of(operation.site.service, model, hint)
-            limit = 0 if hinted else int(budget.usd * BILLION)
-            nanodollars = max(hinted, _mean(state, kind, "nanodollars", limit))
-        if budget.seconds is not None and not is_inside:
-            nanoseconds = _mean(state, kind, "nanoseconds", int(budget.seconds * BILLION))
-        return Amounts(1, tokens, nanodollars, nanoseconds)
+        if of_tokens:
+            tokens = max(hint, _mean(state, kind, "tokens", 0 if hint else of_tokens))
+        if of_nanodollars:
+            hinted = self._price_of(service, model, hint) if hint else 0
+            mean = _mean(state, kind, "nanodollars", 0 if hinted else of_nanodollars)
+            nanodollars = max(hinted, mean)
+        if of_nanoseconds and not is_inside:
+            nanoseconds = _mean(state, kind, "nanoseconds", of_nanoseconds)
+        return tokens, nanodollars, nanoseconds
 
     def _prices(self) -> Pricing:
         if self._pricing is None:
@@ -281,11 +320,14 @@ class Account:
 
     def _may_cost(self, service: str, model: str, kinds: list[Kind]) -> bool:
         """Tell whether a model has a price, in a list or given with its calls so far."""
-        was_given = any(one.nanodollars for one in kinds)
-        return was_given or self._prices().may_price(service, model)
+        if self._prices().may_price(service, model):
+            if len(self._priced) < _PRICED_KEPT:
+                self._priced.add((service, model))
+            return True
+        return any(one.nanodollars for one in kinds)
 
     def _price_of(self, service: str, model: str | None, output_tokens: int) -> int:
-        if model is None or not output_tokens:
+        if model is None:
             return 0
         call = Operation(
             timestamp=_config.now(),
@@ -304,17 +346,15 @@ class Account:
         """Return the cost in billionths of a dollar, rounded up; `None` where it is not known."""
         if line.cost_usd is not None:
             return _nanodollars(line.cost_usd)
-        if line.tokens is None or self.budget.usd is None:
+        if line.tokens is None or not self._limit[1]:
             return 0
         found = self._prices().priced(_as_read(line))
         return None if found is None else _nanodollars(found[0])
 
-    def _excess(
-        self, ledger: Ledger, held: Amounts, operation: Any, *, unpriced: str | None = None
-    ) -> BudgetExceeded:
-        ledger.mark(operation.session.id)
-        state = ledger.caught_up()
-        short = state.lacks(held.tokens, held.nanodollars, held.nanoseconds)
+    def _excess(self, held: Held, operation: Any, unpriced: str | None) -> BudgetExceeded:
+        self.ledger.mark(operation.session.id)
+        state = self.ledger.caught_up()
+        short = state.lacks(*held)
         # another call may have made room meanwhile
         metric = self._tightest(state) if short is None else METRICS[short]
         if unpriced is not None:
@@ -324,7 +364,7 @@ class Account:
             self.name,
             metric,
             spent_of(state),
-            reserve=getattr(spent_of(held), metric),
+            reserve=getattr(spent_of(Amounts(1, *held)), metric),
             by=spenders(state, metric),
             session_id=self.session_id,
             model=unpriced,
@@ -340,9 +380,11 @@ class Account:
 class Gate:
     """Asks the accounts of some budgets. `operation.reserved` is what an operation holds of all."""
 
+    _accounts: tuple[Account, ...] = ()  # where they are always the same
+
     def accounts(self, moment_ns: int) -> Iterable[Account]:
         """Return the accounts of a call that begins then (Unix time)."""
-        raise NotImplementedError
+        return self._accounts
 
     def admit(self, operation: Any) -> None:
         """Reserve for an operation, or raise `BudgetExceeded` or `BudgetUnavailable`.
@@ -353,7 +395,7 @@ class Gate:
         if held is None:
             held = operation.reserved = []
         try:
-            for account in self.accounts(operation.started_ns):
+            for account in self._accounts or self.accounts(operation.started_ns):
                 reservation = account.reserve(operation)
                 if reservation is not None:
                     held.append(reservation)
@@ -372,26 +414,28 @@ class Gate:
         """Give back what an operation holds: it never started."""
         held, operation.reserved = operation.reserved or (), None
         for one in held:
-            give_back = partial(
-                one.ledger.give_back,
-                one.id,
-                one.held.tokens,
-                one.held.nanodollars,
-                one.held.nanoseconds,
-            )
-            _told(one.account, give_back)
+            try:
+                one.account.withdraw(one)
+            except OSError as error:
+                _not_told(one.account, error)
 
     def settle(self, operation: Any, line: Any) -> None:
         """Take note of the finished operation's `OperationLine`."""
         held, operation.reserved = operation.reserved or (), None
         for one in held:
-            _told(one.account, partial(one.account.settle, one, line))
+            try:
+                one.account.settle(one, line)
+            except OSError as error:
+                _not_told(one.account, error)
 
     def charge(self, line: Any) -> None:
         """Count a finished operation's `OperationLine` of which nobody asked before."""
         moment = datetime.fromisoformat(line.timestamp)
         for account in self.accounts(int(moment.timestamp() * BILLION)):
-            _told(account, partial(account.charge, line))
+            try:
+                account.charge(line)
+            except OSError as error:
+                _not_told(account, error)
 
 
 class SessionGate(Gate):
@@ -418,34 +462,36 @@ class SessionGate(Gate):
         """Return the gate of a session with a budget, inside of what is around it."""
         outer: tuple[Account, ...] = () if around is None else around._accounts
         directory = directory_of_session(settings.log_dir, session_id)
-        shown = _cut(name or session_id)
+        shown = cut(name or session_id)
         within = tuple(str(each.directory) for each in outer if each.directory != directory)
         opening = partial(_header, budget, shown, session_id=session_id, within=within)
         account = Account(directory, budget, shown, session_id, opening, settings)
         return cls((account, *outer))
 
     @classmethod
-    def joined(cls, directories: Iterable[Path], around: Any, settings: Settings) -> SessionGate:
-        """Return the gate of budgets that another process, or an earlier session, began."""
+    def joined(cls, told: dict[Path, str | None], around: Any, settings: Settings) -> SessionGate:
+        """Return the gate of budgets that another process, or an earlier session, began.
+
+        `told` has the directories of their ledgers, and what is done on excess (see `Account`).
+        """
         accounts = [] if around is None else list(around._accounts)
-        for directory in directories:
-            accounts.append(Account(directory, None, directory.name, None, None, settings))
+
+        def join(directory: Path) -> None:
+            how = told.get(directory)
+            accounts.append(Account(directory, None, directory.name, None, None, settings, how))
+
+        for directory in told:
+            join(directory)
             with suppress(OSError):  # told at the first call
-                accounts += [
-                    Account(Path(each), None, Path(each).name, None, None, settings)
-                    for each in _ledger(directory, None, fsync=False).header().within
-                ]
+                for each in _ledger(directory, None, fsync=False).header().within:
+                    join(Path(each))
         return cls(accounts)
 
     @classmethod
     def inherited(cls, told: str, settings: Settings) -> SessionGate | None:
         """Return the gate of the budgets that `INSTRUMENT_BUDGETS` names."""
-        paths = [Path(unquote(each)) for each in told.split(os.pathsep) if each]
-        found = [path for path in paths if path.is_absolute()]
+        found = told_in(told)
         return cls.joined(found, None, settings) if found else None
-
-    def accounts(self, moment_ns: int) -> Iterable[Account]:
-        return self._accounts
 
     def open(self) -> None:
         """Make the ledgers that do not exist yet, so that other processes find them."""
@@ -455,7 +501,7 @@ class SessionGate(Gate):
 
     def text(self) -> str:
         """Return what `INSTRUMENT_BUDGETS` says in a child process."""
-        return os.pathsep.join(quote(str(each.directory)) for each in self._accounts)
+        return os.pathsep.join(each.named() for each in self._accounts)
 
 
 class NamedGate(Gate):
@@ -506,13 +552,29 @@ class _Renewed:
         return replace(_header(self._budget, self._name, since=since), spent=spent, kinds=kinds)
 
 
+def told_in(text: str) -> dict[Path, str | None]:
+    """Return the ledgers that a gate's `text` names, and what it says is done on excess."""
+    parts = (each.partition("?") for each in text.split(os.pathsep))
+    found = {Path(unquote(place)): how for place, _, how in parts}
+    return {path: how or None for path, how in found.items() if path.is_absolute()}
+
+
 def directory_of_session(log_dir: Path, session_id: str) -> Path:
     """Return where the ledger of a session's budget is."""
-    # the prefix, too, because an id may be two dots
+    return ledgers_in(log_dir) / f"session-{_file_name(session_id)}"
+
+
+def noted_of_session(log_dir: Path, session_id: str) -> Path:
+    """Return where it is noted which budgets a session without its own is inside of."""
+    return ledgers_in(log_dir) / f"within-{_file_name(session_id)}"
+
+
+def _file_name(session_id: str) -> str:
+    """Return what a session's files are called behind a prefix, for an id may be two dots."""
     name = quote(session_id, safe="")
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{number_of(session_id, '', None)}"
-    return ledgers_in(log_dir) / f"session-{name}"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{number_of(session_id, '', None)}"
+    return name
 
 
 def _header(
@@ -553,7 +615,7 @@ def _in_log(
     except InstrumentError as error:
         raise OSError(str(error)) from error
     kinds = {
-        number_of(row.service or "", row.operation or "", row.model): Kind(
+        name_of(row.service or "", row.operation or "", row.model).number: Kind(
             row.service or "",
             row.operation or "",
             row.model,
@@ -587,14 +649,11 @@ def _remove_older(directory: Path, prefix: str) -> None:
             remove_ledger(directory.parent / name)
 
 
-def _told(account: Account, tell: Callable[[], None]) -> None:
-    """Tell a ledger how it ended; what was reserved stays spent where that cannot be told."""
-    try:
-        tell()
-    except OSError as error:
-        if belongs_to_program(error):
-            raise
-        warn_once(f"budget in {account.directory}", str(_unavailable(account.name, error)))
+def _not_told(account: Account, error: OSError) -> None:
+    """Say that a ledger could not be told how it ended; what was reserved stays spent there."""
+    if belongs_to_program(error):
+        raise error
+    warn_once(f"budget in {account.directory}", str(_unavailable(account.name, error)))
 
 
 def _unavailable(name: str, error: OSError) -> BudgetUnavailable:
@@ -603,11 +662,6 @@ def _unavailable(name: str, error: OSError) -> BudgetUnavailable:
         f"budget {name!r}: {error.strerror or error} {where}".rstrip()
         + "; see to it that the log directory can be written, or do without budgets there"
     )
-
-
-def _cut(name: str) -> str:
-    """Return a name as the ledger has it."""
-    return whole_text(name[:_LONGEST_NAME])
 
 
 def _nanodollars(dollars: float) -> int:
@@ -621,7 +675,14 @@ def _defect(name: str, error: Exception) -> BudgetUnavailable:
 def _holds(parent: Any, account: Account) -> bool:
     """Tell whether an operation holds something of this budget."""
     reserved = () if parent is None else parent.reserved or ()
-    return any(one.account.directory == account.directory for one in reserved)
+    return any(one.account.ledger is account.ledger for one in reserved)
+
+
+def _any_model(state: State, service: str, operation: str) -> Kind | None:
+    """Return what calls came to of which it is not known which model will answer."""
+    same = (cut(service), cut(operation))
+    kinds = state.kinds.values()
+    return next((one for one in kinds if (one.service, one.operation) == same), None)
 
 
 def _mean(state: State, kind: Kind | None, metric: str, limit: int) -> int:
@@ -642,8 +703,6 @@ def _known(kind: Kind, metric: str) -> int:
 
 def _hint(noted: Any) -> int:
     """Return the largest number of tokens that the caller says the response may have, or 0."""
-    if not noted:
-        return 0
     for name in HINTS:
         value = noted.get(name)
         if type(value) is int and value > 0:
@@ -667,6 +726,7 @@ def _as_read(line: OperationLine) -> Operation:
         cache_read_tokens=line.cache_read_tokens,
         cache_write_tokens=line.cache_write_tokens,
         reasoning_tokens=line.reasoning_tokens,
+        kind=line.kind,
     )
 
 
@@ -680,11 +740,11 @@ def _ledger(directory: Path, opening: Callable[[], Header] | None, *, fsync: boo
     return found
 
 
-def _rejoined(given: tuple[tuple[Path, Budget | None, str, str | None], ...]) -> SessionGate:
+def _rejoined(given: tuple[_Given, ...]) -> SessionGate:
     settings = _config.settings()
     return SessionGate(
-        Account(directory, budget, name, session_id, None, settings)
-        for directory, budget, name, session_id in given
+        Account(directory, budget, name, session_id, None, settings, how)
+        for directory, budget, name, session_id, how in given
     )
 
 
@@ -697,4 +757,5 @@ _OUTERMOST = (
     " and service <> $2"
 )
 _UNREADABLE = Budget(operations=1)
+_UNREADABLE_WARNING = Budget(operations=1, on_exceed="warn")
 _ledgers: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()

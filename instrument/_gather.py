@@ -42,12 +42,15 @@ class Reading:
         *,
         may_vanish: bool = False,
     ) -> None:
-        self.pricing = pricing or Pricing()
         self.snapshot = snapshot(log_dirs, may_vanish=may_vanish)
+        manifests = self.snapshot.manifests.values()
+        told = {each.prices: each.rates for each in manifests if each.prices is not None}
+        self.pricing = (pricing or Pricing()).told(told)
         self.sources = self.snapshot.sources
         self.skipped = Skipped()
         self.facts: dict[str, SessionFacts] = {}
         self._begun = Begun()
+        self._writers: Mapping[str, str] = {}
 
     @cached_property
     def archive(self) -> Archive | None:
@@ -75,6 +78,7 @@ class Reading:
     def operations(self, wanted: Wanted, limit: int | None = None) -> list[Operation]:
         """Return the newest `limit` finished and interrupted operations, in start order."""
         newest = _Newest(limit, self.pricing)
+        self._writers = newest.writers
         self._pass(wanted, newest)
         return self._with_interrupted(newest.operations(), wanted, limit)
 
@@ -102,6 +106,7 @@ class Reading:
     def family(self, session_id: str, wanted: Wanted, limit: int | None) -> list[Operation]:
         """Do the same for a session and all that descend from it."""
         newest = _Newest(limit, self.pricing)
+        self._writers = newest.writers
         known, generation = {session_id}, {session_id}
         while generation:
             born = self._pass(replace(wanted, sessions=frozenset(generation)), newest)
@@ -111,6 +116,11 @@ class Reading:
             known |= generation
         wanted = replace(wanted, sessions=frozenset(known))
         return self._with_interrupted(newest.operations(), wanted, limit)
+
+    def hosts(self) -> dict[str, str]:
+        """Return which host recorded what was last answered, by operation id, where it is known."""
+        begun = {line.head.operation_id or "": line.source.writer for line in self._begun.left()}
+        return {each: host for each, host in (begun | {**self._writers}).items() if host}
 
     def running(self) -> list[Operation]:
         """Return the operations that have begun and whose process lives, in start order."""
@@ -308,7 +318,8 @@ def start_order(operation: Operation) -> tuple[datetime, str]:
 class _Newest:
     """Keeps the newest `limit` operations, each `operation_id` once.
 
-    With a limit, lines wait undecoded, because most of them make place for newer ones.
+    With a limit, lines wait undecoded, because most of them make place for newer ones. `writers`
+    has the host that wrote each, by id.
     """
 
     def __init__(self, limit: int | None, pricing: Pricing) -> None:
@@ -316,7 +327,7 @@ class _Newest:
         self._pricing = pricing
         self._lines: list[Line] = []
         self._oldest = datetime.min.replace(tzinfo=UTC)
-        self._ids: set[str] = set()
+        self.writers: dict[str, str] = {}
         self._all: list[Operation] = []
 
     def add(self, line: Line) -> None:
@@ -349,10 +360,10 @@ class _Newest:
 
     def _keep(self, line: Line) -> None:
         operation_id = line.head.operation_id
-        if operation_id in self._ids:
+        if operation_id in self.writers:
             return
         if operation_id is not None:
-            self._ids.add(operation_id)
+            self.writers[operation_id] = line.source.writer
         operation = operation_of(line.data)
         if operation is not None:
             self._all.append(self._pricing.apply(operation))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 from typing import Any
 
 from instrument._stats import SessionFacts, billed_of, session_stats
 from instrument.operation import Operation, SummaryRow
 from instrument.pricing import Pricing
 
-__all__ = ["PERIODS", "in_order", "summed_in_session"]
+__all__ = ["PERIODS", "in_order", "period_of", "summed_in_session"]
 
 PERIODS = ("day", "week", "month")
 
@@ -51,7 +51,11 @@ def _value(key: str, operation: Operation, zone: tzinfo) -> Any:
         return operation.session_id
     if key not in PERIODS:
         return getattr(operation, key)
-    day = operation.timestamp.astimezone(zone).date()
+    return period_of(key, operation.timestamp.astimezone(zone).date())
+
+
+def period_of(key: str, day: date) -> date:
+    """Return the day, the Monday of its week or the first of its month."""
     if key == "week":
         return day - timedelta(days=day.weekday())
     return day if key == "day" else day.replace(day=1)

@@ -6,6 +6,7 @@ something to decorate has mostly loaded it already.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = ["isasyncgenfunction", "iscoroutinefunction", "isgeneratorfunction", "signature_of"]
@@ -30,7 +31,14 @@ def isgeneratorfunction(function: object) -> bool:
 
 
 def signature_of(function: Any) -> Any:
-    """Return the `inspect.Signature`; raises `TypeError` or `ValueError` if there is none."""
+    """Return the `inspect.Signature`; raises `TypeError` or `ValueError` if there is none.
+
+    From Python 3.14 on its annotations are evaluated when it is asked for them.
+    """
+    if sys.version_info >= (3, 14):
+        from instrument._signature import LateSignature
+
+        return LateSignature(function)
     import inspect
 
     return inspect.signature(function)

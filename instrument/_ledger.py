@@ -5,10 +5,11 @@
 A generation is a header, the state so far as JSON, and records behind it that all processes append,
 each in one `write`. A record is let in or refused by what stands before it, by a rule that gives
 the same answer to everyone who reads, so that nobody locks and nobody waits: whoever wants to spend
-appends a reservation and reads on until it meets it. What a process reserved and never settled,
-because it died, stays spent. Records that begin behind a generation's end do not count: their
-writers go on to the next one, whose header is the state at that end. Of those that are over, empty
-files stay for a while, so that whoever comes late makes none of them anew.
+appends a reservation and reads on until it meets it; there is nothing to read where the file's
+position says that nobody wrote before it. What a process reserved and never settled, because it
+died, stays spent. Records that begin behind a generation's end do not count: their writers go on to
+the next one, whose header is the state at that end. Of those that are over, empty files stay for a
+while, so that whoever comes late makes none of them anew.
 
 `r` reserve if it fits, `f` reserve in any case, `s` settle, `u` give back, `l` other limits, `h` a
 session that was refused, `n` a name for a number: `\\nr,<id>,<tokens>,<nanodollars>,<ns>;`
@@ -19,6 +20,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +34,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instrument._clock import new_id
+from instrument._clean import whole_text
+from instrument._clock import new_id, new_number
 from instrument._files import (
     OpenFile,
     close,
@@ -46,12 +49,19 @@ from instrument._files import (
 from instrument._guard import belongs_to_program
 
 __all__ = [
+    "LONGEST_NAME",
     "NOTHING",
     "Amounts",
     "Header",
+    "Held",
     "Kind",
     "Ledger",
+    "Name",
     "State",
+    "cut",
+    "foreign_records",
+    "is_begun",
+    "name_of",
     "number_of",
     "read_ledger",
     "remove_ledger",
@@ -59,6 +69,7 @@ __all__ = [
 
 GENERATION_BYTES = 256 * 1024
 LOOK_EVERY_NS = 1_000_000_000
+LONGEST_NAME = 200
 _CHUNK_BYTES = 1 << 16
 _TRIES = 16
 _UNLIMITED = 1 << 62
@@ -67,7 +78,7 @@ _OPEN_AT_MOST = 128
 _NUMBERS_KEPT = 64
 
 
-class Amounts(Struct, frozen=True, array_like=True):
+class Amounts(Struct, frozen=True, array_like=True, gc=False):
     """Operations, tokens, billionths of a US dollar, and nanoseconds."""
 
     operations: int = 0
@@ -76,7 +87,10 @@ class Amounts(Struct, frozen=True, array_like=True):
     nanoseconds: int = 0
 
 
-NOTHING = Amounts()
+Held = tuple[int, int, int]
+"""Tokens, billionths of a US dollar, and nanoseconds that a call holds while it runs."""
+
+NOTHING: Held = (0, 0, 0)
 
 
 class Kind(Struct, frozen=True, array_like=True):
@@ -94,6 +108,15 @@ class Kind(Struct, frozen=True, array_like=True):
     unpriced: int = 0
 
 
+class Name(Struct, frozen=True, gc=False):
+    """A kind of operations as a ledger has it, and the `number` that stands for it in records."""
+
+    number: str
+    service: str
+    operation: str
+    model: str | None
+
+
 class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a generation begins with.
 
@@ -109,7 +132,7 @@ class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_exceed: str = "raise"
     within: tuple[str, ...] = ()
     limits: tuple[int | None, int | None, int | None, int | None]
-    spent: Amounts = NOTHING
+    spent: Amounts = Amounts()
     refused: int = 0
     kinds: dict[str, Kind] = {}
     hit: tuple[str, ...] = ()
@@ -121,7 +144,7 @@ class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return replace(self, limits=(first, second, third, fourth))
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """What the records so far come to."""
 
     limits: tuple[int, int, int, int]
@@ -133,16 +156,24 @@ class State(Struct, frozen=True):
     kinds: dict[str, Kind] = {}
     hit: tuple[str, ...] = ()
 
-    def lacks(self, tokens: int, nanodollars: int, nanoseconds: int) -> int | None:
-        """Return which limit another call would be beyond, if any; it takes 1 at least of each."""
+    def reserved(self, tokens: int, nanodollars: int, nanoseconds: int) -> State | None:
+        """Return the state with another call, which takes 1 at least of each; `None`: too much."""
         of_operations, of_tokens, of_nanodollars, of_nanoseconds = self.limits
-        if self.operations >= of_operations:
-            return 0
-        if self.tokens + (tokens or 1) > of_tokens:
-            return 1
-        if self.nanodollars + (nanodollars or 1) > of_nanodollars:
-            return 2
-        return 3 if self.nanoseconds + (nanoseconds or 1) > of_nanoseconds else None
+        if (
+            self.operations >= of_operations
+            or self.tokens + (tokens or 1) > of_tokens
+            or self.nanodollars + (nanodollars or 1) > of_nanodollars
+            or self.nanoseconds + (nanoseconds or 1) > of_nanoseconds
+        ):
+            return None
+        return self.plus(1, tokens, nanodollars, nanoseconds)
+
+    def lacks(self, *held: int) -> int | None:
+        """Return which limit another call would be beyond, if any."""
+        spent = self.tokens, self.nanodollars, self.nanoseconds
+        wanted = [had + (more or 1) for had, more in zip(spent, held, strict=True)]
+        beyond = zip((self.operations + 1, *wanted), self.limits, strict=True)
+        return next((which for which, (sum_, most) in enumerate(beyond) if sum_ > most), None)
 
     def plus(self, operations: int, tokens: int, nanodollars: int, nanoseconds: int) -> State:
         """Return the state with so much more spent."""
@@ -158,11 +189,7 @@ class State(Struct, frozen=True):
         )
 
 
-Step = Callable[..., tuple[State, bool]]
-"""What a record does to a state: the state after it, and whether it was let in."""
-
-
-class Held:
+class Opened:
     """An open file that closes itself once nobody can be about to write to it any more."""
 
     __slots__ = ("descriptor", "file")
@@ -176,13 +203,13 @@ class Held:
             close(self.file)
 
 
-class At(Struct, frozen=True):
+class At(Struct, frozen=True, gc=False):
     """The generation that is written to, as far as it was read: up to `offset`.
 
     Records that begin behind `end` do not count.
     """
 
-    held: Held
+    opened: Opened
     number: int
     header: Header
     end: int
@@ -190,7 +217,7 @@ class At(Struct, frozen=True):
     state: State
 
     def after(self, length: int, state: State) -> At:
-        return At(self.held, self.number, self.header, self.end, self.offset + length, state)
+        return At(self.opened, self.number, self.header, self.end, self.offset + length, state)
 
 
 class Ledger:
@@ -209,91 +236,127 @@ class Ledger:
         self._at: At | None = None
         self._look_at_ns = 0
 
+    def now(self) -> At:
+        """Return the generation as far as it is known; look once a second whether it is there."""
+        at = self._at
+        now_ns = perf_counter_ns()
+        if at is None or now_ns >= self._look_at_ns:
+            self._look_at_ns = now_ns + LOOK_EVERY_NS
+            if at is None or not is_open(at.opened.file) or not is_there(at.opened.file):
+                at = self._at = self._opened(at)
+        return at
+
     def open(self) -> State:
         """See to it that the ledger exists; return its state as far as it is known."""
-        return self._now().state
+        return self.now().state
 
     def header(self) -> Header:
         """Return what the ledger was opened with."""
-        return self._now().header
+        return self.now().header
 
     def caught_up(self) -> State:
         """Return the state with all records that are there now."""
         while True:
-            at, _, is_over = self._read_on(self._now(), b"")
+            at, _, is_over = self._read_on(self.now(), b"")
             if not is_over:
                 return at.state
             self._go_on(at)
 
-    def reserve(
-        self, id_: str, tokens: int, nanodollars: int, nanoseconds: int, *, force: bool = False
-    ) -> bool:
-        """Reserve for a call; tell whether it fits. With `force` it does in any case."""
-        told = f"{id_},{tokens},{nanodollars},{nanoseconds};"
-        if force:
-            return self._post(f"\nf,{told}")
-        return self._post(f"\nr,{told}", _reserve, (tokens, nanodollars, nanoseconds))
+    def reserve(self, held: Held) -> int | None:
+        """Reserve for a call; return the reservation's number, or `None` where it does not fit."""
+        number = new_number()
+        tokens, nanodollars, nanoseconds = held
+        record = b"\nr,%x,%d,%d,%d;" % (number, tokens, nanodollars, nanoseconds)
+        at = self._at or self.now()
+        is_next = self._put(at, record)
+        if not is_next:
+            let_in = self._found(at, record, is_written=is_next is not None)
+            return number if let_in else None
+        state = at.state.reserved(tokens, nanodollars, nanoseconds)
+        if state is None:
+            self._at = at.after(len(record), _refused(at.state))
+            return None
+        # as `after` does it
+        end = at.offset + len(record)
+        self._at = At(at.opened, at.number, at.header, at.end, end, state)
+        return number
 
-    def give_back(self, id_: str, tokens: int, nanodollars: int, nanoseconds: int) -> None:
+    def reserve_anyway(self, held: Held) -> int:
+        """Reserve for a call whether it fits or not; return the reservation's number."""
+        number = new_number()
+        self._post(b"\nf,%x,%d,%d,%d;" % (number, *held))
+        return number
+
+    def give_back(self, number: int, held: Held) -> None:
         """Take a reservation back, of a call that never started."""
-        self._post(f"\nu,{id_},{tokens},{nanodollars},{nanoseconds};")
+        self._post(b"\nu,%x,%d,%d,%d;" % (number, *held))
 
-    def settle(
-        self, id_: str, reserved: Amounts, used: Amounts, kind: Kind, *, unpriced: int
-    ) -> None:
+    def settle(self, number: int, held: Held, used: Held, name: Name, *, unpriced: int) -> None:
         """Put what a call used in the place of what it had reserved."""
-        number = number_of(kind.service, kind.operation, kind.model)
-        known = self._now().state.kinds
-        if number not in known and len(known) < _KEPT_AT_MOST:
-            told = msgspec.json.encode([kind.service, kind.operation, kind.model]).decode()
-            # a semicolon is the end of a record
-            self._post(f"\nn,{new_id()},{number},{told.replace(';', chr(92) + 'u003b')};")
-        held, had = reserved, used
-        self._post(
-            f"\ns,{id_},{held.tokens},{held.nanodollars},{held.nanoseconds},"
-            f"{had.tokens},{had.nanodollars},{had.nanoseconds},{number},{unpriced};",
-            _settle,
-            (held, had, number, unpriced),
-        )
+        at = self.now()
+        known = at.state.kinds
+        if name.number not in known and len(known) < _KEPT_AT_MOST:
+            self._post(b"\nn,%x,%b,%b;" % (new_number(), name.number.encode(), _told(name)))
+            at = self.now()
+        end = b"%b,%d;" % (name.number.encode(), unpriced)
+        record = b"\ns,%x,%d,%d,%d,%d,%d,%d,%b" % (number, *held, *used, end)
+        is_next = self._put(at, record)
+        if is_next:
+            state, _ = _settle(at.state, held, used, name.number, unpriced)
+            self._at = at.after(len(record), state)
+        else:
+            self._found(at, record, is_written=is_next is not None)
 
     def limit(self, limits: tuple[int | None, ...]) -> None:
         """Have these limits from now on, if they are others."""
         if _limits(limits) != self.caught_up().limits:
             told = ",".join("" if each is None else str(each) for each in limits)
-            self._post(f"\nl,{new_id()},{told};")
+            self._post(b"\nl,%x,%b;" % (new_number(), told.encode()))
 
     def mark(self, session_id: str) -> None:
         """Note that a call of this session was refused."""
-        if session_id not in self._now().state.hit:
-            self._post(f"\nh,{new_id()},{session_id};")
+        if session_id not in self.now().state.hit:
+            self._post(b"\nh,%x,%b;" % (new_number(), session_id.encode()))
 
-    def _post(self, text: str, step: Step | None = None, told: tuple[Any, ...] = ()) -> bool:
-        """Append a record, which does `step` with what is `told`; return whether it was let in."""
-        record = text.encode()
+    def _post(self, record: bytes) -> bool:
+        """Append a record; return whether it was let in."""
+        at = self._at or self.now()
+        return self._found(at, record, is_written=self._put(at, record) is not None)
+
+    def _put(self, at: At, record: bytes) -> bool | None:
+        """Append a record; tell whether it is the next one behind those that `at` knows of.
+
+        `None`: it was not written, for the program closed the file behind our back.
+        """
+        descriptor = at.opened.descriptor
+        try:
+            if os.write(descriptor, record) != len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._fsync:
+                os.fsync(descriptor)
+            # Where the last write through this descriptor ended: ours, or a later one of another
+            # thread or a fork. Then it is farther, and so it is if others wrote before.
+            end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        except OSError as error:
+            if belongs_to_program(error) or error.errno != errno.EBADF:
+                raise
+            self._at = None
+            return None
+        return end - at.offset == len(record) and at.offset < at.end
+
+    def _found(self, at: At, record: bytes, *, is_written: bool) -> bool:
+        """Read on from `at` to a record; return whether it was let in.
+
+        It is written again where it is behind the generation's end.
+        """
         for _ in range(_TRIES):
-            at = self._at
-            if at is None or perf_counter_ns() >= self._look_at_ns:
-                at = self._now()
-            try:
-                if os.write(at.held.descriptor, record) != len(record):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                if self._fsync:
-                    os.fsync(at.held.descriptor)
-                data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
-            except OSError as error:
-                if belongs_to_program(error) or error.errno != errno.EBADF:
-                    raise
-                self._at = None  # the program closed it behind our back
-                continue
-            if data == record and step is not None and at.offset < at.end:
-                # nobody else wrote meanwhile
-                state, let_in = step(at.state, *told)
-                self._at = at.after(len(record), state)
-                return let_in
-            at, met, _ = self._read_on(at, record[1:])
-            if met is not None:
-                return met
-            self._go_on(at)
+            if is_written:
+                at, met, _ = self._read_on(at, record[1:])
+                if met is not None:
+                    return met
+                self._go_on(at)
+            at = self._at or self.now()
+            is_written = self._put(at, record) is not None
         raise OSError(errno.EIO, "the records of a budget's ledger get lost", str(self.directory))
 
     def _read_on(self, at: At, record: bytes) -> tuple[At, bool | None, bool]:
@@ -304,7 +367,7 @@ class Ledger:
         """
         met, is_over = None, False
         while not is_over:
-            data = os.pread(at.held.descriptor, _CHUNK_BYTES, at.offset)
+            data = os.pread(at.opened.descriptor, _CHUNK_BYTES, at.offset)
             whole, is_over = _whole(data, at.end - at.offset)
             state, found = replayed(at.state, whole, record)
             met = found if met is None else met
@@ -313,15 +376,6 @@ class Ledger:
                 break
         self._at = at
         return at, met, is_over
-
-    def _now(self) -> At:
-        at = self._at
-        now_ns = perf_counter_ns()
-        if at is None or now_ns >= self._look_at_ns:
-            self._look_at_ns = now_ns + LOOK_EVERY_NS
-            if at is None or not is_open(at.held.file) or not is_there(at.held.file):
-                at = self._at = self._opened(at)
-        return at
 
     def _opened(self, before: At | None) -> At:
         """Open the latest generation; one that was deleted goes on from what is known of it."""
@@ -399,15 +453,8 @@ def _whole(data: bytes, room: int) -> tuple[bytes, bool]:
     return data[: max(data.rfind(b"\n"), 0)], False
 
 
-def _reserve(state: State, tokens: int, nanodollars: int, nanoseconds: int) -> tuple[State, bool]:
-    if state.lacks(tokens, nanodollars, nanoseconds) is None:
-        return state.plus(1, tokens, nanodollars, nanoseconds), True
-    return replace(state, refused=state.refused + 1), False
-
-
-def _settle(
-    state: State, reserved: Amounts, used: Amounts, number: str, unpriced: int
-) -> tuple[State, bool]:
+def _settle(state: State, held: Held, used: Held, number: str, unpriced: int) -> tuple[State, bool]:
+    tokens, nanodollars, nanoseconds = used
     kinds, old = state.kinds, state.kinds.get(number)
     if old is not None:
         kind = Kind(
@@ -415,18 +462,18 @@ def _settle(
             old.operation,
             old.model,
             old.operations + 1,
-            old.tokens + used.tokens,
-            old.nanodollars + (0 if unpriced else used.nanodollars),
-            old.nanoseconds + used.nanoseconds,
+            old.tokens + tokens,
+            old.nanodollars + (0 if unpriced else nanodollars),
+            old.nanoseconds + nanoseconds,
             old.unpriced + unpriced,
         )
         kinds = {**kinds, number: kind}
     spent = State(
         state.limits,
         state.operations,
-        state.tokens + used.tokens - reserved.tokens,
-        state.nanodollars + used.nanodollars - reserved.nanodollars,
-        state.nanoseconds + used.nanoseconds - reserved.nanoseconds,
+        state.tokens + tokens - held[0],
+        state.nanodollars + nanodollars - held[1],
+        state.nanoseconds + nanoseconds - held[2],
         state.refused,
         kinds,
         state.hit,
@@ -435,7 +482,12 @@ def _settle(
 
 
 def _reserve_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
-    return _reserve(state, int(fields[2]), int(fields[3]), int(fields[4]))
+    reserved = state.reserved(int(fields[2]), int(fields[3]), int(fields[4]))
+    return (_refused(state), False) if reserved is None else (reserved, True)
+
+
+def _refused(state: State) -> State:
+    return replace(state, refused=state.refused + 1)
 
 
 def _force(state: State, fields: list[bytes]) -> tuple[State, bool]:
@@ -447,9 +499,9 @@ def _give_back(state: State, fields: list[bytes]) -> tuple[State, bool]:
 
 
 def _settle_told(state: State, fields: list[bytes]) -> tuple[State, bool]:
-    reserved = Amounts(1, int(fields[2]), int(fields[3]), int(fields[4]))
-    used = Amounts(1, int(fields[5]), int(fields[6]), int(fields[7]))
-    return _settle(state, reserved, used, fields[8].decode(), int(fields[9]))
+    held = int(fields[2]), int(fields[3]), int(fields[4])
+    used = int(fields[5]), int(fields[6]), int(fields[7])
+    return _settle(state, held, used, fields[8].decode(), int(fields[9]))
 
 
 def _name(state: State, fields: list[bytes]) -> tuple[State, bool]:
@@ -483,6 +535,15 @@ _STEPS: dict[bytes, Callable[[State, list[bytes]], tuple[State, bool]]] = {
 }
 
 
+_TORN = re.compile(rb"(?:[%b](?:,[^\0-\x1f]*)?)?" % b"".join(_STEPS))
+
+
+def _told(name: Name) -> bytes:
+    told = msgspec.json.encode([name.service, name.operation, name.model])
+    # a semicolon is the end of a record
+    return told.replace(b";", b"\\u003b")
+
+
 def _leave_behind(path: Path, age: int) -> None:
     """Empty a generation that is over, whose number nobody must make anew, however late.
 
@@ -502,6 +563,35 @@ def read_ledger(directory: Path) -> tuple[Header, State]:
 
     Raises `OSError` where there is none that can be read.
     """
+    header, state, records = _read(directory)
+    whole, _ = _whole(records, header.generation_bytes)
+    return header, replayed(state, whole, b"")[0]
+
+
+def is_begun(directory: Path) -> bool:
+    """Tell whether there is any generation, as nobody's who was killed before the first."""
+    return _latest(directory) is not None
+
+
+def foreign_records(directory: Path) -> int:
+    """Count what is neither a record nor torn, as killed processes leave it; as `read_ledger`."""
+    _, state, records = _read(directory)
+    return sum(_is_foreign(state, piece) for piece in records.split(b"\n"))
+
+
+def _is_foreign(state: State, piece: bytes) -> bool:
+    if not piece.endswith(b";"):
+        return not _TORN.fullmatch(piece)
+    fields = piece[:-1].split(b",")
+    try:
+        _STEPS[fields[0]](state, fields)
+    except (KeyError, IndexError, ValueError):
+        return True
+    return False
+
+
+def _read(directory: Path) -> tuple[Header, State, bytes]:
+    """Return what the latest generation begins with, and all that is behind."""
     for _ in range(_TRIES):
         number = _latest(directory)
         if number is None:
@@ -513,8 +603,7 @@ def read_ledger(directory: Path) -> tuple[Header, State]:
         if not data:  # another one did
             continue
         length, header, state = _begun(data, directory)
-        whole, _ = _whole(data[length:], header.generation_bytes)
-        return header, replayed(state, whole, b"")[0]
+        return header, state, data[length:]
     raise FileNotFoundError(errno.ENOENT, "no ledger of a budget", str(directory))
 
 
@@ -526,15 +615,15 @@ def remove_ledger(directory: Path) -> None:
 
 
 def _open(directory: Path, number: int) -> At:
-    held = Held(open_appending(_path(directory, number)))
-    data = more = os.pread(held.descriptor, _CHUNK_BYTES, 0)
+    opened = Opened(open_appending(_path(directory, number)))
+    data = more = os.pread(opened.descriptor, _CHUNK_BYTES, 0)
     while b"\n" not in data and len(more) == _CHUNK_BYTES:
-        more = os.pread(held.descriptor, _CHUNK_BYTES, len(data))
+        more = os.pread(opened.descriptor, _CHUNK_BYTES, len(data))
         data += more
     if not data:
         raise FileNotFoundError(errno.ENOENT, "a generation that is over", str(directory))
     length, header, state = _begun(data, directory)
-    return At(held, number, header, length + header.generation_bytes, length, state)
+    return At(opened, number, header, length + header.generation_bytes, length, state)
 
 
 def _begun(data: bytes, directory: Path) -> tuple[int, Header, State]:
@@ -612,6 +701,17 @@ def _limits(limits: tuple[int | None, ...]) -> tuple[int, int, int, int]:
 
 
 @lru_cache(maxsize=4096)
+def name_of(service: str, operation: str, model: str | None) -> Name:
+    """Return how a kind of operations is named, whatever its names are."""
+    service, operation, model = cut(service), cut(operation), model and cut(model)
+    return Name(number_of(service, operation, model), service, operation, model)
+
+
+def cut(name: str) -> str:
+    """Return a name as the ledger has it."""
+    return whole_text(name[:LONGEST_NAME])
+
+
 def number_of(service: str, operation: str, model: str | None) -> str:
     """Return what stands for a kind of operation in the records."""
     told = "\0".join((service, operation, model or "")).encode("utf-8", "surrogatepass")

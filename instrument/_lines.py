@@ -16,11 +16,15 @@ from msgspec.structs import force_setattr
 from instrument.operation import MAX_COUNT, Operation
 
 __all__ = [
+    "DEEPEST",
     "OUTCOMES",
     "Head",
+    "brackets_in",
     "decode_head",
     "decode_heads",
     "end_of",
+    "has_deep_lines",
+    "is_deep",
     "moment_of",
     "operation_of",
     "outcome_of",
@@ -29,6 +33,9 @@ __all__ = [
 ]
 
 OUTCOMES = ("ok", "error", "cancelled", "partial", "interrupted")
+DEEPEST = 500
+"""Levels of objects and arrays; a block of ordinary lines has fewer in all."""
+
 OTHER_TYPES = ("begin", "dropped", "session", "void")
 SUCCESSES = ("ok", "partial")
 FAILURES = ("error", "cancelled", "interrupted")
@@ -69,16 +76,50 @@ class Head(Struct, gc=False):
 def decode_head(line: bytes) -> Head:
     """Read the head of a line; wrong types are converted as `operation_of` converts them.
 
-    Raises `ValueError` or `RecursionError` for what is no JSON object.
+    Raises `ValueError` or `RecursionError` for what is no JSON object, or nested too deep.
     """
+    if is_deep(line):
+        raise ValueError(f"nested in more than {DEEPEST} levels")
     try:
         return _decode_head(line)
     except msgspec.ValidationError:
         return _lenient_head(_decode_object(line))
 
 
+def is_deep(line: bytes) -> bool:
+    """Tell whether a line is nested deeper than any record.
+
+    How deep a decoder can go depends on Python's version, and on who calls it from where.
+    """
+    if len(line) <= 2 * DEEPEST or brackets_in(line) <= DEEPEST:
+        return False
+    depth = 0
+    for found in _BRACKETS.finditer(line):
+        if found["opening"]:
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif found["closing"]:
+            depth -= 1
+    return False
+
+
+def brackets_in(data: bytes) -> int:
+    """Count what opens an object or array, or looks like it in a text."""
+    return len(data.translate(None, _NO_BRACKETS))
+
+
+def has_deep_lines(block: bytes) -> bool:
+    """Tell the same of any line in a block."""
+    if brackets_in(block) <= DEEPEST:
+        return False
+    return any(map(is_deep, block.split(b"\n")))
+
+
 def decode_heads(block: bytes) -> list[Head] | None:
     """Read the heads of all lines that are not blank; `None` where any of them is odd."""
+    if has_deep_lines(block):
+        return None
     try:
         return _decode_heads(block)
     except (ValueError, RecursionError):
@@ -163,9 +204,13 @@ def salvage(line: bytes) -> tuple[list[bytes], bool]:
     """Cut the whole records out of a damaged line; the flag tells whether anything was left over.
 
     Heals what other writers leave: a torn prefix, two records on one line, bytes that are not
-    UTF-8 (read as U+FFFD), and the `NaN` of Python's `json`.
+    UTF-8 (read as U+FFFD), commas with nothing behind them, and numbers that JSON does not have,
+    as the `NaN` of Python's `json`, which are read as text.
     """
     text = line.decode("utf-8", "replace")
+    loose = None if is_deep(line) else _loose_record(text)
+    if loose is not None:
+        return [msgspec.json.encode(loose)], False
     found, end = [], 0
     for record, start, stop in _records_in(text):
         lost = text[end:start].strip(" \t\r\0\ufeff")
@@ -173,6 +218,24 @@ def salvage(line: bytes) -> tuple[list[bytes], bool]:
         end = stop
     lost_any = not found or bool(text[end:].strip(" \t\r\0")) or any(lost for _, lost in found)
     return [msgspec.json.encode(record) for record, _ in found], lost_any
+
+
+def _loose_record(text: str) -> dict[str, Any] | None:
+    """Read a line that is one record in the looser JSON that DuckDB accepts."""
+    if not text.lstrip(_BLANKS).startswith("{"):
+        return None
+    strict = _LOOSE.sub(_strict, text)
+    if strict == text:
+        return None
+    try:
+        record = _encodable(_lenient.decode(strict))
+    except (ValueError, RecursionError):
+        return None
+    return record if _lenient_head(record).is_whole() else None
+
+
+def _strict(found: re.Match[str]) -> str:
+    return f'"{constant}"' if (constant := found["constant"]) else found["text"] or ""
 
 
 def _records_in(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
@@ -185,7 +248,7 @@ def _records_in(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
             record = _encodable(record)
         except (ValueError, RecursionError):
             continue
-        if _lenient_head(record).is_whole():
+        if _lenient_head(record).is_whole() and not is_deep(text[start:stop].encode()):
             yield record, start, stop
             end = stop
 
@@ -200,19 +263,32 @@ def _starts_in(text: str) -> list[int]:
 
 
 def _encodable(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what `msgspec` will read again: lone surrogates become U+FFFD, NaN becomes null."""
+    """Return what `msgspec` will read again: lone surrogates become U+FFFD."""
     text = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
-    decoded = text.decode("utf-16", "replace")
-    again: dict[str, Any] = json.loads(decoded, parse_constant=lambda _: None)
+    again: dict[str, Any] = json.loads(text.decode("utf-16", "replace"))
     msgspec.json.encode(again)
     return again
 
 
+def _float(text: str) -> float | str:
+    return number if math.isfinite(number := float(text)) else text
+
+
 _fromisoformat = datetime.fromisoformat
 _SALVAGE_TRIES = 32
+_NO_BRACKETS = bytes(each for each in range(256) if each not in b"[{")
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|(?P<opening>[\[{])|(?P<closing>[\]}])', re.DOTALL)
 _STARTS = re.compile(r'\{\s*"')
 _OUR_STARTS = re.compile(r'\{"(?:timestamp|type)":"')
-_lenient = json.JSONDecoder(strict=False)
+_lenient = json.JSONDecoder(strict=False, parse_constant=str, parse_float=_float)
+_BLANKS = " \t\r"
+# without possessive repeats, a line of backslashes and quotes would take forever
+_LOOSE = re.compile(
+    r'(?P<text>"(?:[^"\\]++|\\.)*+"?)'
+    r"|(?P<constant>-?\b(?:nan|inf(?:inity)?)\b)"
+    r"|,(?=[ \t\r]*+[}\]])",
+    re.IGNORECASE | re.DOTALL,
+)
 _decode_head = msgspec.json.Decoder(Head).decode
 _decode_heads = msgspec.json.Decoder(Head).decode_lines
 _decode_operation = msgspec.json.Decoder(Operation).decode
@@ -238,6 +314,9 @@ def _lenient_head(record: dict[str, Any]) -> Head:
 def _operation(record: dict[str, Any], head: Head, moment: datetime) -> Operation:
     values = {name: _READERS[name](record.pop(name)) for name in record.keys() & _READERS.keys()}
     outcome = outcome_of(head)
+    # the log's own keys, which operations do not have
+    record.pop("type", None)
+    record.pop("run", None)
     values |= {
         "timestamp": moment,
         "session_id": head.session_id or "",

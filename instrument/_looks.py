@@ -13,12 +13,23 @@ from duckdb import DuckDBPyConnection
 
 from instrument._archived import Archive, files_of, table_of
 from instrument._costs import MATTERS, quoted
+from instrument._deep import nests_too_deep
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
 from instrument._snapshot import Archived
 from instrument.operation import MAX_COUNT, DroppedLine, Operation
 from instrument.pricing import Key
 
-__all__ = ["UNENDED", "Looks", "has_repeats", "keys_of", "outcome_of"]
+__all__ = [
+    "DOUBLES",
+    "IS_OPERATION",
+    "LOOKS",
+    "ONCE",
+    "UNENDED",
+    "Looks",
+    "has_repeats",
+    "keys_of",
+    "outcome_of",
+]
 
 MOST_SEARCHED = 64 * 1024**2
 OBJECT_BYTES = 1024**2  # DuckDB divides a file in two of these among processors
@@ -36,7 +47,10 @@ class Looks:
         self._connection = connection
         self._columns = columns
         kept = [name for name in columns or () if name not in _KEY]
-        self._expressions = ", ".join([_LOOKS, *map(_kept, kept)])
+        is_plain = _IS_PLAIN if columns is not None else f"{_IS_PLAIN} and not {_IS_LOOSE}"
+        self._expressions = ", ".join(
+            [f"{_FILE}, {is_plain} as is_plain", LOOKS, *map(_kept, kept)]
+        )
         self._made: list[str] = []
         connection.execute(f"create temp type file as enum ({', '.join(map(quoted, paths))})")
         types = _TYPES | {name: _KEPT.get(name, "VARCHAR") for name in kept}
@@ -46,6 +60,7 @@ class Looks:
     def fill(self, paths: list[str]) -> set[str]:
         """Look at files; return those with something that only `scan` understands."""
         odd = set(_each_that_fails(self.add, paths))
+        odd |= {path for path in paths if nests_too_deep(Path(path))}
         query = "select distinct file from looks where not is_plain"
         odd |= {path for (path,) in self._connection.execute(query).fetchall()}
         if self._columns is None:
@@ -86,7 +101,7 @@ class Looks:
         They are what is kept, where that tells all of them apart; `parts` are the files of the
         archive that are wanted beside them.
         """
-        doubles = bool(self._connection.execute(_DOUBLES).fetchall())
+        doubles = bool(self._connection.execute(DOUBLES).fetchall())
         self._connection.execute(f"create temp table repeats as {_REPEATS}")
         self._connection.execute(f"create temp table keys as {_KEYS_OF.format('looks')}")
         copied = self._copied(parts)
@@ -95,13 +110,17 @@ class Looks:
         if self._columns is not None and not doubles and not has_repeats(self._connection):
             rows = f"select {', '.join(self._columns)} from looks where service is not null"
             return rows, self._columns
-        once = _ONCE if doubles else ""
-        lines = _lines([*paths, *self._made] or [os.devnull])
-        rows = f"select {_COLUMNS} from {lines} where {_IS_OPERATION} {once}"
+        once = ONCE if doubles else ""
+        rows = f"{self._rows(paths)} {once}"
         if copied is not None:
             known = f"select 1 from {copied} as known where known.operation_id = fresh.operation_id"
             rows = f"select * from ({rows}) as fresh where not exists ({known})"
         return rows, Operation.__struct_fields__
+
+    def _rows(self, paths: list[str]) -> str:
+        """Return a query for the operations in files, and in those that were made."""
+        lines = _lines([*paths, *self._made] or [os.devnull])
+        return f"select {_COLUMNS} from {lines} where {IS_OPERATION}"
 
     def _copied(self, parts: list[Archived]) -> str | None:
         """Return the table of the archived operations that stand in the journal too, if any do."""
@@ -127,12 +146,14 @@ class Looks:
         if repeats or self._reports_any_of(archive.responses(reported)):
             self._connection.execute("insert into repeats values (1)")
 
-    def _reports_any_of(self, responses: list[int]) -> bool:
-        query = "select 1 from looks where response in (select unnest($1::ubigint[])) limit 1"
-        return bool(self._connection.execute(query, [responses]).fetchall())
+    def _reports_any_of(self, responses: list[tuple[str, str]]) -> bool:
+        named = "select hash(unnest($1::varchar[]), unnest($2::varchar[]))"
+        query = f"select 1 from looks where response in ({named}) limit 1"
+        pairs = [[*each] for each in zip(*responses, strict=True)] or [[], []]
+        return bool(self._connection.execute(query, pairs).fetchall())
 
     def _select(self, paths: list[str]) -> str:
-        return f"select {self._expressions} from {_lines(paths)}"
+        return f"select {self._expressions} from {_lines(paths, ignore_errors=False)}"
 
 
 def _mention_details(paths: Sequence[Path]) -> bool:
@@ -192,21 +213,25 @@ def keys_of(connection: DuckDBPyConnection) -> list[Key]:
     return sorted(connection.execute("select distinct * from keys").fetchall(), key=str)
 
 
-def _lines(paths: Sequence[str | Path]) -> str:
+def _lines(paths: Sequence[str | Path], *, ignore_errors: bool = True) -> str:
     """Return the table of the lines as they stand; an unreadable one is a row of nulls.
+
+    Without `ignore_errors` it is an error, and so is one that names a key twice, of which DuckDB
+    takes the first value and we the last.
 
     Values are text until they are converted, because that never fails; and that is done here, so
     that it is done once.
     """
     columns = dict.fromkeys([*_KEYS, "type"], "VARCHAR") | {"metadata": "JSON", "extra": "JSON"}
-    lines = f"read_json({_files(paths)}, format = 'newline_delimited', columns = {columns})"
+    files = _files(paths, ignore_errors=ignore_errors)
+    lines = f"read_json({files}, format = 'newline_delimited', columns = {columns})"
     return f"(select * replace ({_NUMBERS}), {_MOMENT} as moment from {lines})"
 
 
-def _files(paths: Sequence[str | Path]) -> str:
+def _files(paths: Sequence[str | Path], *, ignore_errors: bool = True) -> str:
     names = ", ".join(quoted(str(path)) for path in paths)
     return (
-        f"[{names}], ignore_errors = true, filename = true, compression = 'none',"
+        f"[{names}], ignore_errors = {ignore_errors}, filename = true, compression = 'none',"
         f" hive_partitioning = false, maximum_object_size = {OBJECT_BYTES}"
     )
 
@@ -258,35 +283,43 @@ _TEXTS = {
     "metadata": "case when json_type(metadata) = 'OBJECT' then metadata else '{}' end as metadata",
     "extra": "coalesce(extra, '{}') as extra",
 }
-_IS_OPERATION = (
+IS_OPERATION = (
     f"service is not null and operation is not null and timestamp is not null"
     f" and (type is null or type not in {OTHER_TYPES})"
 )
-_ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
+ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
 # the recorder's own form needs no look at the form of the rest
 _HAS_MOMENT = (
     "(case when length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T' then true"
     f" else regexp_full_match(timestamp, '{_TIMESTAMP}') end)"
     " and moment is not null"
 )
-_LOOKS = f"""
-    cast(filename as file) as file,
+_NO_NUMBER = r"[:\[,]\s*-?(?i:nan|inf|[\d.]+e\+?\d{3})"
+# which DuckDB reads, and shows as it stands
+_IS_LOOSE = (
+    "coalesce(length(metadata) > length('{}')"
+    f" and regexp_matches(metadata, {quoted(_NO_NUMBER)}), false)"
+)
+_FILE = "cast(filename as file) as file"
+_IS_PLAIN = f"""
     coalesce(type is null and service is not null and operation is not null and {_HAS_MOMENT}
              or type in ('session', 'dropped')
              or type in ('begin', 'void') and operation_id is not null, false)
-        as is_plain,
-    case when {_IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
-    case when {_IS_OPERATION} then moment end as began,
+"""
+LOOKS = f"""
+    case when {IS_OPERATION} and operation_id is not null then hash(operation_id) end as ends,
+    case when {IS_OPERATION} then moment end as began,
     case when type = 'begin' then operation_id end as begins,
     case when type = 'void' then operation_id end as voids,
+    case when type in ('begin', 'void') then moment end as placed,
     pid,
-    case when {_IS_OPERATION} and response_id is not null
+    case when {IS_OPERATION} and response_id is not null
               and coalesce(tokens, input_tokens, output_tokens, cost_usd) is not null
          then hash(session_id, response_id) end as response,
-    case when {_IS_OPERATION} and response_id is not null then session_id end as responding,
-    case when {_IS_OPERATION} then provider end as provider,
-    case when {_IS_OPERATION} then service end as service,
-    case when {_IS_OPERATION} then model end as model
+    case when {IS_OPERATION} and response_id is not null then session_id end as responding,
+    case when {IS_OPERATION} then provider end as provider,
+    case when {IS_OPERATION} then service end as service,
+    case when {IS_OPERATION} then model end as model
 """
 _TYPES = {
     "file": "file",
@@ -295,6 +328,7 @@ _TYPES = {
     "began": "TIMESTAMPTZ",
     "begins": "VARCHAR",
     "voids": "VARCHAR",
+    "placed": "TIMESTAMPTZ",
     "pid": "DOUBLE",
     "response": "UBIGINT",
     "responding": "VARCHAR",
@@ -304,15 +338,19 @@ _KEPT = (
     | dict.fromkeys(COUNTS, "BIGINT")
     | dict.fromkeys(AMOUNTS, "DOUBLE")
 )
-_DOUBLES = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
+DOUBLES = "select 1 from looks where ends is not null group by ends having count(*) > 1 limit 1"
 _REPEATS = """
     select 1 as found from looks where response is not null
     group by response having count(*) > 1 limit 1
 """
 UNENDED = """
-    select file, begins, pid from looks where begins is not null
+    select file, begins, pid, placed from looks where begins is not null
     and not exists (select 1 from looks as other where other.ends = hash(looks.begins))
-    and not exists (select 1 from looks as other where other.voids = looks.begins)
+    and not exists (select 1 from looks as other
+                    where other.voids = looks.begins and other.placed = looks.placed)
+    and not exists (select 1 from looks as other
+                    where other.voids = looks.begins and other.placed is null)
+    order by placed
 """
 _REPORTED = "select distinct responding from looks where responding is not null"
 _KEYS_OF = "select distinct provider, service, model from {} where model is not null"

@@ -61,21 +61,18 @@ class OpenTelemetry:
         self._entries: WeakKeyDictionary[Scope, Entry] = WeakKeyDictionary()
         self._session = Scope(SessionIdentity(""))
         self._outer, _ = carrier.outer_trace(os.environ)
+        self._spanless: Any = None  # the latest context in which no span was
 
     def began(self, operation: Any) -> None:
-        found = self.lineage(operation.parent_id)
-        if found is not None:
-            operation.parent_id, operation.trace_id = found
+        span = self._span()
+        if span is not None:
+            operation.parent_id, operation.trace_id = self._below(span, operation.parent_id)
         elif operation.parent is not None:
             operation.trace_id = operation.parent.trace_id
 
     def lineage(self, parent_id: str | None) -> tuple[str, str] | None:
         span = self._span()
-        if span is None:
-            return None
-        if parent_id is None or parent_id == self._outer:
-            parent_id = f"{span.span_id:016x}"
-        return parent_id, f"{span.trace_id:032x}"
+        return None if span is None else self._below(span, parent_id)
 
     def traceparent(self) -> str | None:
         span = self._span()
@@ -175,11 +172,23 @@ class OpenTelemetry:
                 yield found, entry
             found = found.outer
 
+    def _below(self, span: Any, parent_id: str | None) -> tuple[str, str]:
+        """Return the ids of parent and trace of what is called below `parent_id` in a span."""
+        if parent_id is None or parent_id == self._outer:
+            parent_id = f"{span.span_id:016x}"
+        return parent_id, f"{span.trace_id:032x}"
+
     def _span(self) -> Any:
         """Return the context of the current span, `None` outside of every one."""
         try:
-            span = self._trace.get_current_span().get_span_context()
-            return span if span.is_valid else None
+            current = self._context.get_current()
+            if current is self._spanless:
+                return None
+            span = self._trace.get_current_span(current).get_span_context()
+            if span.is_valid:
+                return span
+            self._spanless = current
+            return None
         except Exception as error:
             _not_ours(error)
             return None

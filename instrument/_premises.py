@@ -17,7 +17,7 @@ __all__ = ["EXAMPLES", "Finding", "not_there", "premises"]
 EXAMPLES = 20
 LEAST_FREE_BYTES = 1024**3
 _OPEN = 0o077
-_NAMES = ("session.json", "session.lock", "journal", "run", "archive")
+_NAMES = ("session.json", "session.lock", "journal", "run", "archive", "budgets")
 _ELSEWHERE = "choose another directory with configure(log_dir=...) or INSTRUMENT_DIR"
 
 

@@ -1,5 +1,7 @@
 """A manifest that was lost, damaged or put back, made anew from what the files say themselves.
 
+So it is where files of sessions or of days are gone, which are made anew from the operations.
+
 The Parquet files of a batch name the segments that it was made of. A batch of which the journal
 still holds every segment is left to the journal, for its files may be those of a compaction that
 was killed; segments are removed only after a manifest has named all files of their batch. So each
@@ -13,9 +15,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import duckdb
+import msgspec
 from duckdb import DuckDBPyConnection
 from msgspec import Raw, Struct
 
@@ -25,11 +30,14 @@ from instrument._facts import Facts, facts_of, held_alone, is_in_journal
 from instrument._filing import connected, file
 from instrument.archive import (
     FORMAT,
+    NOTHING,
     Manifest,
     Part,
     Segment,
     archive_dir,
     files_in,
+    missing_sums,
+    present,
     read_manifest,
     write_manifest,
 )
@@ -54,6 +62,8 @@ class Recovered(Struct, frozen=True):
 def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
     """Make the manifest of an archive anew if it is lost, damaged or too old; else `None`.
 
+    Or if sessions, or what days came to, are gone.
+
     Raises `ArchiveError` where another process changes the archive or it cannot be written, and
     `FormatError` for the files of a newer version.
     """
@@ -75,9 +85,16 @@ def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
 
 def _is_lost(log_dir: Path) -> bool:
     try:
-        return bool(held_alone(archive_dir(log_dir), read_manifest(log_dir)))
+        directory, manifest = archive_dir(log_dir), read_manifest(log_dir)
+        return bool(missing_sums(directory, manifest) or held_alone(directory, manifest))
     except ManifestError:
         return True
+
+
+def _known(log_dir: Path) -> Manifest:
+    with suppress(ManifestError):
+        return read_manifest(log_dir)
+    return NOTHING
 
 
 class _Remains:
@@ -105,14 +122,17 @@ class _Remains:
             for path, each in self._files["date=*"].items()
             if each.batch not in left and path not in gone
         )
-        other = _once(
+        lines = (
             line
             for each in told
             for line in (*each.known, *(each.other if each.batch not in left else ()))
         )
+        known = _known(self._log_dir)
+        other = _once(chain(known.other, lines))
         counted = {each for batch in batches.keys() - left for each in batches[batch]}
         return Manifest(
-            parts=parts,
+            # those that are gone may be put back
+            parts=(*parts, *({*known.parts} - {*present(self._directory, known.parts)})),
             segments=tuple(sorted(counted, key=lambda each: (each.name, each.size))),
             sessions=self._sessions(name, other),
             days=self._newest_days(),
@@ -239,7 +259,8 @@ def _hides(counted: Segment, segment: Segment) -> bool:
 
 
 def _once(lines: Iterable[Raw]) -> tuple[Raw, ...]:
-    return tuple(map(Raw, dict.fromkeys(bytes(each) for each in lines)))
+    # a manifest has them in several lines each
+    return tuple(map(Raw, dict.fromkeys(msgspec.json.format(each, indent=-1) for each in lines)))
 
 
 _ROWS = (

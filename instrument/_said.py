@@ -87,6 +87,7 @@ def judged(reading: Reading | None, *, succeeded: bool) -> Reading | None:
         outcome=None if succeeded else "error",
         error_type=None if succeeded else "unsuccessful",
         error_message=None,
+        is_plain=False,
     )
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from instrument._lines import Head, decode_head, decode_heads, moment_of, salvage
 
 __all__ = [
+    "ALWAYS",
     "BLOCK_BYTES",
     "SEGMENT_NAME",
     "Line",
@@ -37,6 +38,7 @@ MAX_NEEDLES = 64  # beyond it, decoding every line is faster than searching for 
 LONGEST_NEEDLE = 1_000
 KEPT_SKIPPED_LINES = 100
 CLOCK_ERROR = timedelta(days=1)
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 Search = Callable[[bytes, int], int]
 SEGMENT_NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)-(\d{4,})\.jsonl")
 
@@ -61,7 +63,7 @@ class Source(Struct, frozen=True):
 
 
 class Line(Struct, gc=False):
-    """A line that is one of ours; the moment of a void line means nothing."""
+    """A line that is one of ours; that of a void line is of what it withdraws, or `ALWAYS`."""
 
     source: Source
     head: Head
@@ -88,6 +90,10 @@ class Skipped:
         self.count += 1
         if len(self.lines) < KEPT_SKIPPED_LINES:
             self.lines.append(SkippedLine(source.path, offset, reason))
+
+    def merge(self, other: Skipped) -> None:
+        self.count += other.count
+        self.lines = (self.lines + other.lines)[:KEPT_SKIPPED_LINES]
 
 
 def sources_of(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> list[Source]:
@@ -159,7 +165,8 @@ def last_line(source: Source) -> bytes:
 
 
 _PLAIN = re.compile(
-    r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+)$)[A-Za-z0-9._~:-]+"
+    r"(?=.*[A-Za-z_~:])(?!(?:true|false|null|[-0-9.]+[eE][-0-9]+|-?(?i:nan|inf|infinity))$)"
+    r"[A-Za-z0-9._~:-]+"
 )
 
 
@@ -281,7 +288,9 @@ def _after_line(descriptor: int, position: int) -> int:
 def _lines(block: bytes) -> Iterator[tuple[int, bytes, Head | None]]:
     heads = decode_heads(block)
     lines = [data for data in block.split(b"\n") if data]
-    if heads is None or len(heads) != len(lines) or b"\n\n" in block or block[:1] == b"\n":
+    # as many objects as lines could also be one over two lines and two on one
+    apart = block.count(b"}\n{") + 1
+    if heads is None or not len(heads) == len(lines) == apart or block[:1] == b"\n":
         yield from _odd_lines(block)
         return
     start = 0
@@ -333,7 +342,7 @@ def _salvaged(source: Source, offset: int, data: bytes, skipped: Skipped) -> Ite
 
 
 def _no_moment(head: Head) -> datetime | None:
-    return datetime.min.replace(tzinfo=UTC) if head.type == "void" else None
+    return ALWAYS if head.type == "void" else None
 
 
 def _fault(moment: datetime | None) -> str:

@@ -6,13 +6,14 @@ elsewhere stays where it is, and timestamps are never changed. A clock is ahead 
 called back by way of it, in the clock that it was called from, began earlier. Of what merely
 began after its caller's end nothing can be said: a queue does the same.
 
-One process has one clock; pids of two hosts may be the same, and hosts are not on record.
+The processes of one host share its clock. Where it is not known which host recorded an operation,
+a pid stands for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from instrument.operation import Operation, SessionStats
 
 __all__ = ["Placed", "in_call_order", "on_one_axis", "placed"]
 
+Hosts = Mapping[str, str]
 _FARTHEST = 100
 """So many callers in other clocks are looked at for one in the same."""
 
@@ -44,24 +46,29 @@ class Placed(NamedTuple):
         return self.start - self.operation.timestamp.timestamp()
 
 
-def in_call_order(operations: Sequence[Operation]) -> list[Operation]:
-    """Return what is in start order so that no operation stands before the one that called it."""
+def in_call_order(operations: Sequence[Operation], hosts: Callable[[], Hosts]) -> list[Operation]:
+    """Return what is in start order so that no operation stands before the one that called it.
+
+    `hosts` is asked only where one would.
+    """
     known = {one.operation_id for one in operations}
     seen: set[str | None] = set()
     for one in operations:
         if one.parent_id is not None and one.parent_id in known and one.parent_id not in seen:
-            return [each.operation for each in placed(operations)]
+            return [each.operation for each in placed(operations, hosts())]
         seen.add(one.operation_id)
     return list(operations)
 
 
-def on_one_axis(stats: SessionStats, operations: Sequence[Operation]) -> SessionStats:
+def on_one_axis(
+    stats: SessionStats, operations: Sequence[Operation], hosts: Hosts | None = None
+) -> SessionStats:
     """Return the stats of `operations` with their times as those that called see them."""
     known = {one.operation_id: one for one in operations if one.operation_id is not None}
     callers = ((one, known.get(one.parent_id or "")) for one in known.values())
     if all(above is None or above.timestamp <= one.timestamp for one, above in callers):
         return stats
-    places = [each for each in placed(operations) if each.operation.outcome != "running"]
+    places = [each for each in placed(operations, hosts) if each.operation.outcome != "running"]
     if not places:
         return stats
     first = min(each.start for each in places)
@@ -74,11 +81,14 @@ def on_one_axis(stats: SessionStats, operations: Sequence[Operation]) -> Session
     )
 
 
-def placed(operations: Iterable[Operation]) -> list[Placed]:
-    """Place every operation, and sort by their starts there; callers before what they called."""
+def placed(operations: Iterable[Operation], hosts: Hosts | None = None) -> list[Placed]:
+    """Place every operation, and sort by their starts there; callers before what they called.
+
+    `hosts` says by operation id which host recorded it, as far as that is known.
+    """
     listed = sorted(operations, key=lambda one: (one.timestamp, one.operation_id or ""))
     by_id = {one.operation_id: one for one in listed if one.operation_id is not None}
-    tree = Tree(by_id)
+    tree = Tree(by_id, hosts or {})
     for one in listed:
         tree.look_up(one)
     found: dict[int, Placed] = {}
@@ -94,8 +104,9 @@ class Tree:
     a clock by way of an operation in another.
     """
 
-    def __init__(self, by_id: Mapping[str, Operation]) -> None:
+    def __init__(self, by_id: Mapping[str, Operation], hosts: Hosts) -> None:
         self._by_id = by_id
+        self._hosts = hosts
         self.homes: dict[int, Operation] = {}
         self.back: dict[int, Operation] = {}
 
@@ -104,17 +115,21 @@ class Tree:
 
     def look_up(self, one: Operation) -> None:
         between: list[Operation] = []
+        clock = self._clock(one)
         above = self.caller(one)
-        while above is not None and above.pid != one.pid and len(between) < _FARTHEST:
+        while above is not None and self._clock(above) != clock and len(between) < _FARTHEST:
             between.append(above)
             above = self.caller(above)
-        if above is None or above.pid != one.pid:
+        if above is None or self._clock(above) != clock:
             return
         self.homes[id(one)] = above
         for each in between:
             first = self.back.setdefault(id(each), one)
             if one.timestamp < first.timestamp:
                 self.back[id(each)] = one
+
+    def _clock(self, one: Operation) -> str | int | None:
+        return self._hosts.get(one.operation_id or "", one.pid)
 
 
 def _place(one: Operation, tree: Tree, found: dict[int, Placed]) -> None:

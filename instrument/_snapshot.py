@@ -18,7 +18,7 @@ from instrument.archive import (
     Part,
     Segment,
     archive_dir,
-    mark_of,
+    end_of_archived,
     read_manifest,
 )
 
@@ -126,10 +126,11 @@ def _left(source: Source, compacted: Iterable[Segment]) -> Source | None:
     # the largest, for what was appended to a compacted segment may have been compacted too
     for segment in sorted(compacted, key=lambda each: each.size, reverse=True):
         try:
-            size = source.path.stat().st_size
-            if size < segment.size or mark_of(source.path, segment.size) != segment.mark:
+            end = end_of_archived(source.path, segment)
+            if end is None:
                 continue
+            size = source.path.stat().st_size
         except FileNotFoundError:
             return source  # whoever opens it will find out
-        return None if size == segment.size else replace(source, begin=segment.size)
+        return None if size == end else replace(source, begin=end)
     return source

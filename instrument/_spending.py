@@ -6,8 +6,17 @@ import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from instrument._ledger import Amounts, Header, State, read_ledger, remove_ledger
+from instrument._ledger import (
+    Amounts,
+    Header,
+    State,
+    foreign_records,
+    is_begun,
+    read_ledger,
+    remove_ledger,
+)
 from instrument.budget import (
     METRICS,
     Budget,
@@ -21,7 +30,9 @@ from instrument.errors import InstrumentError
 
 __all__ = [
     "BILLION",
+    "DamagedLedger",
     "budget_of",
+    "damaged_ledgers",
     "forget_ledgers",
     "limits_of",
     "spenders",
@@ -59,12 +70,55 @@ def states(
     return [found for _, (_, found) in sorted(named.items())] + latest
 
 
+class DamagedLedger(NamedTuple):
+    """A ledger that is not as its budget's processes wrote it; `is_read`: the rest of it counts."""
+
+    path: Path
+    fault: str
+    cure: str
+    is_read: bool
+
+
+def damaged_ledgers(log_dir: Path) -> list[DamagedLedger]:
+    """Return the ledgers of a log's budgets that cannot be read, or hold what is no record.
+
+    The torn records of processes that were killed are no damage.
+    """
+    found = map(_damage, sorted(_directories(log_dir)))
+    return [each for each in found if each is not None]
+
+
+def _damage(directory: Path) -> DamagedLedger | None:
+    anew = f"remove {directory}: its budget begins anew, with nothing spent"
+    try:
+        if not is_begun(directory):
+            return None
+        _state(*read_ledger(directory))
+        count = foreign_records(directory)
+    except PermissionError:
+        return DamagedLedger(
+            directory, "this user cannot read it", f"chmod or chown it, or {anew}", False
+        )
+    except OSError as error:
+        if not is_begun(directory):
+            return None  # removed meanwhile
+        return DamagedLedger(directory, str(error.strerror or error), anew, False)
+    if not count:
+        return None
+    said = "a record of it is" if count == 1 else f"{count:,} records of it are"
+    return DamagedLedger(
+        directory, f"{said} damaged, and what they told does not count", anew, True
+    )
+
+
 def forget_ledgers(log_dir: Path, before: datetime) -> None:
-    """Remove the ledgers of budgets that nobody spent of since a moment."""
-    for directory in _directories(log_dir):
+    """Remove the ledgers of budgets that nobody spent of since a moment, and older notes."""
+    for path in _listed(log_dir):
         with suppress(OSError):
-            if _changed_at(directory) < before.timestamp():
-                remove_ledger(directory)
+            is_ledger = path.is_dir()
+            changed_at = _changed_at(path) if is_ledger else path.stat().st_mtime
+            if changed_at < before.timestamp():
+                (remove_ledger if is_ledger else os.unlink)(path)
 
 
 def limits_of(budget: Budget) -> tuple[int | None, int | None, int | None, int | None]:
@@ -77,10 +131,11 @@ def limits_of(budget: Budget) -> tuple[int | None, int | None, int | None, int |
     )
 
 
-def budget_of(header: Header) -> Budget:
+def budget_of(header: Header, how: str | None = None) -> Budget:
     """Return the budget whose ledger begins so. A callable of another process is not there: raise.
 
-    Raises `OSError` where the header is none of a budget.
+    `how` says otherwise what is done on excess. Raises `OSError` where the header is none of a
+    budget.
     """
     operations, tokens, nanodollars, nanoseconds = header.limits
     try:
@@ -90,7 +145,7 @@ def budget_of(header: Header) -> Budget:
             usd=None if nanodollars is None else nanodollars / BILLION,
             seconds=None if nanoseconds is None else nanoseconds / BILLION,
             per=header.per,  # type: ignore[arg-type]  # checked there
-            on_exceed="warn" if header.on_exceed == "warn" else "raise",
+            on_exceed="warn" if (how or header.on_exceed) == "warn" else "raise",
         )
     except InstrumentError as error:
         raise OSError(str(error)) from None
@@ -144,6 +199,10 @@ def _state(header: Header, state: State) -> BudgetState:
 
 
 def _directories(log_dir: Path) -> list[Path]:
+    return [each for each in _listed(log_dir) if each.is_dir()]
+
+
+def _listed(log_dir: Path) -> list[Path]:
     place = ledgers_in(log_dir)
     try:
         return [place / name for name in os.listdir(place)]

@@ -13,21 +13,24 @@ import duckdb
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 from msgspec import Struct
 
-from instrument._archived import opened, shared, table_of
+from instrument._archived import table_of
 from instrument._begun import Begun
 from instrument._costs import priced, quoted, rates_table
+from instrument._databases import opened, shared
 from instrument._gather import Reading
 from instrument._lines import operation_of
 from instrument._looks import UNENDED, Looks, keys_of
 from instrument._scan import Skipped, Source, scan
 from instrument._snapshot import Archived
+from instrument._typed import TypedLooks, copied, read
 from instrument._zones import Zone, joined, zones
 from instrument.errors import QueryError, reject_type
 from instrument.operation import Operation
 
-__all__ = ["Params", "View", "database", "rows_of", "run"]
+__all__ = ["Params", "View", "database", "finished", "interrupted_in", "rows_of", "run", "told"]
 
 MOST_COPIED = 256 * 1024**2
+MOST_TYPED = 32 * 1024**2
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -74,23 +77,62 @@ def database(
     where they are unknown, and metadata missing where no price depends on it. With `is_own` the
     database is nobody else's; else what is not temporary in it stays for the next question.
     """
+    with _connected(reading, is_own=is_own) as (connection, scratch):
+        sources = [each for each in reading.sources if each.reaches(since)]
+        yield _view(connection, reading, sources, since, scratch, columns)
+
+
+@contextmanager
+def finished(
+    reading: Reading, sources: Sequence[Source], columns: Sequence[str]
+) -> Iterator[tuple[DuckDBPyConnection, str | None]]:
+    """Give the table of what ended in these files, with cost and `saved`, and all of it billed.
+
+    There is none where only `scan` understands a line, or an operation or a response stands twice
+    in them and in the archive.
+    """
+    paths = [str(each.path.absolute()) for each in sources]
+    parts = reading.snapshot.parts
+    with _connected(reading) as (connection, _):
+        looks = Looks(connection, paths, columns)
+        table = None
+        if all(map(_can_be_named, paths)) and not looks.fill(paths):
+            rows, kept = looks.operations(paths, parts, reading.archive)
+            if kept == columns:
+                rates = rates_table(connection, reading.pricing, keys_of(connection))
+                is_detailed = looks.have_details(paths)
+                table = f"({priced(rows, reading.pricing, rates, is_detailed=is_detailed)})"
+        yield connection, table
+
+
+@contextmanager
+def _connected(
+    reading: Reading, *, is_own: bool = False
+) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+    """Give a connection and a directory for what stands in files meanwhile."""
     with tempfile.TemporaryDirectory(prefix="instrument-") as scratch, ExitStack() as stack:
         if is_own:
             connection = opened()
             connection.execute(f"set temp_directory = {quoted(scratch)}")
         else:
             connection = stack.enter_context(shared())
-        try:
-            sources = [each for each in reading.sources if each.reaches(since)]
-            yield _view(connection, reading, sources, since, Path(scratch), columns)
-        except duckdb.Error as error:
-            _look_again_if_vanished(reading)
-            raise QueryError(str(error)) from error
-        except RuntimeError as error:
-            # what DuckDB makes of a Ctrl-C that comes while it works
-            if str(error) == "Query interrupted":
-                raise KeyboardInterrupt from error
-            raise
+        with told(reading):
+            yield connection, Path(scratch)
+
+
+@contextmanager
+def told(reading: Reading) -> Iterator[None]:
+    """Say what DuckDB objects to as `QueryError`; raise `FileNotFoundError` if a file vanished."""
+    try:
+        yield
+    except duckdb.Error as error:
+        _look_again_if_vanished(reading)
+        raise QueryError(str(error)) from error
+    except RuntimeError as error:
+        # what DuckDB makes of a Ctrl-C that comes while it works
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def run(reading: Reading, query: str, params: Params) -> DuckDBPyRelation:
@@ -125,16 +167,20 @@ def _view(
     What DuckDB cannot read, or cannot know, stands in files in `scratch`. A file with a single
     odd line is read by `scan` as a whole, so that no line counts twice.
     """
-    named = dict(_pieces(sources, since, scratch))
     healed, unended = str(scratch / "healed.jsonl"), str(scratch / "unended.jsonl")
+    typed = _typed(connection, sources, since, scratch) if columns is None else None
+    named = dict(_pieces(sources, since, scratch)) if typed is None else typed
     # what stands before `begin` of a file counts in the archive
     readable = [
         path
         for path, each in named.items()
         if _can_be_named(path) and not (each.begin and _is_whole(path, each))
     ]
-    looks = Looks(connection, [*readable, healed, unended], columns)
-    odd = (named.keys() - set(readable)) | looks.fill(readable)
+    if typed is None:
+        looks = Looks(connection, [*readable, healed, unended], columns)
+        odd = (named.keys() - set(readable)) | looks.fill(readable)
+    else:
+        looks, odd = TypedLooks(connection, [*named, unended]), set()
     begun = Begun()
     if odd:
         lines = _healed([named[path] for path in named if path in odd], reading.skipped, begun)
@@ -153,6 +199,35 @@ def _view(
     charged = f"(from {fresh} union all by name {priced(archived, reading.pricing, rates)})"
     bare = _with_archived(journal, kept, parts)
     return View(connection, journal, fresh, charged, bare, kept, parts)
+
+
+def _typed(
+    connection: DuckDBPyConnection,
+    sources: Sequence[Source],
+    since: datetime | None,
+    scratch: Path,
+) -> dict[str, Source] | None:
+    """Read what is wanted of the sources with types, and name copies of it; `None`: not possible.
+
+    Copies, because nobody has looked at what others append meanwhile.
+    """
+    named: dict[str, Source] = {}
+    longest, left = 0, MOST_TYPED
+    if sum(map(_size, sources)) > (MOST_TYPED if since is None else MOST_COPIED):
+        return None
+    for number, source in enumerate(sources):
+        path = scratch / f"typed-{number}.jsonl"
+        try:
+            most = copied(source, since, path, left)
+        except FileNotFoundError:
+            if not source.may_vanish:
+                raise
+            continue
+        if most is None:
+            return None
+        named[str(path.absolute())] = source
+        longest, left = max(longest, most), left - path.stat().st_size
+    return named if read(connection, [*map(Path, named)], longest) else None
 
 
 def _pieces(
@@ -216,16 +291,32 @@ def _interrupted(
     named: dict[str, Source],
     odd: set[str],
 ) -> list[Operation]:
+    if not odd:
+        whole = {path for path, each in named.items() if _is_whole(path, each)}
+        return interrupted_in(connection, reading, named, whole)
     unended = connection.execute(UNENDED).fetchall()
-    ids = begun.left_ids() | {begins for _, begins, _ in unended}
-    if odd:
-        return reading.interrupted(ids)
+    return reading.interrupted(begun.left_ids() | {begins for _, begins, *_ in unended})
+
+
+def interrupted_in(
+    connection: DuckDBPyConnection,
+    reading: Reading,
+    named: Mapping[Any, Source],
+    whole: Collection[Any],
+) -> list[Operation]:
+    """Return what was interrupted of what the table `looks` leaves open in files that it names.
+
+    It has all lines of those that are `whole`.
+    """
+    unended = connection.execute(UNENDED).fetchall()
+    if not unended:
+        return []
     query = "select distinct file from looks where pid in (select unnest($1))"
-    seen = connection.execute(query, [[pid for _, _, pid in unended]]).fetchall()
-    whole = {path for path, each in named.items() if _is_whole(path, each)}
-    silent = whole - {path for (path,) in seen}
-    where = {begins: named[path] for path, begins, _ in unended}
-    return reading.interrupted(ids, where, frozenset(named[path] for path in silent))
+    seen = connection.execute(query, [[pid for _, _, pid, _ in unended]]).fetchall()
+    silent = {*whole} - {name for (name,) in seen}
+    # of several beginnings the last
+    where = {begins: named[name] for name, begins, *_ in unended}
+    return reading.interrupted(where, where, frozenset(named[each] for each in silent))
 
 
 def _can_be_named(path: str) -> bool:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from instrument._archived import files_of
 from instrument._costs import quoted
 from instrument._days import (
+    ADDED,
     DAY,
     ENDS,
     FIRST_OF_ITS_RESPONSE,
+    NEEDED,
+    OF_DAY,
     SHARES,
     added_up,
     charged,
+    errors_added_up,
     level_of,
     of_days,
     sums,
@@ -29,16 +32,19 @@ from instrument._grouped import PERIODS, in_order
 from instrument._looks import has_repeats
 from instrument._sql import View, database
 from instrument._stats import cache_hit_ratio, success_rate_of
+from instrument._sums import (
+    Row,
+    asked_of_days,
+    begin_of,
+    is_usual,
+    of_whole_days,
+    only_sums,
+    out_of_sums,
+)
 from instrument._wanted import Wanted, condition
 from instrument.operation import SummaryRow
 
 __all__ = ["summed"]
-
-_OF_DAY = {
-    "day": "day",
-    "week": "cast(date_trunc('week', day) as date)",
-    "month": "cast(date_trunc('month', day) as date)",
-}
 
 
 def summed(
@@ -48,12 +54,25 @@ def summed(
 
     A response that several operations of a session report is charged once.
     """
+    found = out_of_sums(reading, groupings, wanted, zone)
+    if found is None:
+        found = _asked(reading, groupings, wanted, zone)
+    return [
+        sorted((_row(by, row) for row in rows), key=partial(in_order, by))
+        for by, rows in zip(groupings, found, strict=True)
+    ]
+
+
+def _asked(
+    reading: Reading, groupings: Sequence[Sequence[str]], wanted: Wanted, zone: tzinfo
+) -> list[list[Row]]:
+    """Do the same through DuckDB, whatever is asked."""
     where, params = condition(wanted)
     keys = {key for by in groupings for key in by}
     with database(reading, wanted.since, _columns(keys | params.keys())) as view:
         repeats = has_repeats(view.connection)
         billed = FIRST_OF_ITS_RESPONSE if repeats else "true"
-        results = []
+        results: list[list[Row]] = []
         for by in groupings:
             kept = _kept(reading, view, by, wanted, zone, may_stand_in=not repeats)
             rows = charged(view.charged if kept is None else kept.table, where, billed)
@@ -62,7 +81,7 @@ def summed(
                 found = view.connection.execute(query, params).fetchall()
             else:
                 found = _with_kept(view, by, zone, wanted, kept, rows)
-            results.append(sorted((_row(by, row) for row in found), key=partial(in_order, by)))
+            results.append(found)
     return results
 
 
@@ -88,43 +107,18 @@ def _kept(
 ) -> _Kept | None:
     """Return what archived days came to, or only those without operations, if it is any use."""
     archive = reading.archive
-    others = replace(wanted, since=None, until=None, service=None, model=None)
-    if archive is None or reading.pricing.replaces or others != Wanted():
+    if archive is None or not only_sums(reading, by, wanted):
         return None
-    if not {"service", "model", *PERIODS}.issuperset(by):
-        return None
-    asked = [
-        *(["day >= cast($since as date)"] if wanted.since is not None else []),
-        *(["day < cast($until as date)"] if wanted.until is not None else []),
-        *(["service = $service"] if wanted.service is not None else []),
-        *(["model = $model"] if wanted.model is not None else []),
-    ]
-    whole_days = all(each is None or _is_midnight(each) for each in (wanted.since, wanted.until))
-    dates = archive.dates()
+    asked, dates = asked_of_days(wanted), archive.dates()
     files = archive.days(reading.pricing.version)
-    if files and may_stand_in and whole_days and _is_utc(zone, dates):
-        rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
+    if files and may_stand_in and of_whole_days(wanted, zone, dates):
+        rows = f"(select * from {files_of(files)} where {asked})"
         return _Kept(view.fresh, rows, stand_in=True)
     if files := archive.days():
-        if dates:
-            asked.append(f"day not in {of_days(dates)}")
-        rows = f"(select * from {files_of(files)} where {' and '.join(['true', *asked])})"
+        others = f"day not in {of_days(dates)}" if dates else "true"
+        rows = f"(select * from {files_of(files)} where {asked} and {others})"
         return _Kept(view.charged, rows)
     return None
-
-
-def _is_midnight(moment: datetime) -> bool:
-    return moment.astimezone(UTC).time() == time.min
-
-
-def _is_utc(zone: tzinfo, dates: Collection[date]) -> bool:
-    """Tell whether days in a zone are those of UTC for as long as there are any."""
-    if zone is UTC or not dates:
-        return zone is UTC
-    first, last = min(dates), max(*dates, datetime.now(UTC).date())
-    days = ((last - first).days + 2) if _is_usual(first) and _is_usual(last) else 0
-    moments = (_begin_of(first + timedelta(days=each), UTC) for each in range(days))
-    return days > 0 and not any(each.astimezone(zone).utcoffset() for each in moments)
 
 
 def _with_kept(
@@ -134,14 +128,14 @@ def _with_kept(
     wanted: Wanted,
     kept: _Kept,
     charged: str,
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """Add up operations and what days came to."""
     params = condition(wanted)[1]
     day = "day" if set(PERIODS) & set(by) else DAY
     rows = f"{sums(_days(view, by, zone), day)} union all by name select * from {kept.rows}"
     made = f"create or replace temp table summed as with these as {charged} {rows}"
     view.connection.execute(made, params)
-    added = added_up("select * from summed where level = ''", by, _OF_DAY, _ADDED)
+    added = added_up("select * from summed where level = ''", by, OF_DAY, ADDED)
     found = view.connection.execute(added).fetchall()
     errors = _errors_of(view, by)
     shares = _shares(view, by, zone, wanted, kept)
@@ -151,13 +145,10 @@ def _with_kept(
     ]
 
 
-def _errors_of(view: View, by: Sequence[str]) -> dict[tuple[Any, ...], dict[str, int]]:
+def _errors_of(view: View, by: Sequence[str]) -> dict[Row, dict[str, int]]:
     """Return how often each type of error is in each group of what is summed."""
-    failed = "select * from summed where level = '' and error_type is not null"
-    counts = {"error_type": "error_type", "count": _added("operations")}
-    expressions = [*map(_key, by), *(f"{each} as {name}" for name, each in counts.items())]
-    query = f"select {', '.join(expressions)} from ({failed}) group by all"
-    found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
+    query = errors_added_up("select * from summed where level = ''", by)
+    found: dict[Row, dict[str, int]] = defaultdict(dict)
     for *key, error_type, count in view.connection.execute(query).fetchall():
         found[tuple(key)][error_type] = count
     return found
@@ -165,14 +156,15 @@ def _errors_of(view: View, by: Sequence[str]) -> dict[tuple[Any, ...], dict[str,
 
 def _shares(
     view: View, by: Sequence[str], zone: tzinfo, wanted: Wanted, kept: _Kept
-) -> dict[tuple[Any, ...], Any]:
+) -> dict[Row, Any]:
     """Return the percentiles of each group: those of kept days as they were kept."""
     where, params = condition(wanted)
-    found: dict[tuple[Any, ...], Any] = {}
+    found: dict[Row, Any] = {}
     table = view.bare
     if "day" in by:
         level = level_of([*by, *params])
-        query = f"select {', '.join([*by, 'shares'])} from summed where level = {quoted(level)}"
+        named = ", ".join(map(_key, by))
+        query = f"select {named}, shares from summed where level = {quoted(level)}"
         found = {row[:-1]: row[-1] for row in view.connection.execute(query).fetchall()}
         if kept.stand_in:
             query = f"select distinct {DAY} from {view.journal} where {where}"
@@ -189,12 +181,12 @@ def _shares(
 
 
 def _key(name: str) -> str:
-    return f"{_OF_DAY.get(name, name)} as key_{name}"
+    return f"{OF_DAY.get(name, name)} as key_{name}"
 
 
 def _within(days: Sequence[date]) -> str:
     """Return a condition for operations of these days that tells early which files have any."""
-    usual = [day for day in days if _is_usual(day)]
+    usual = [day for day in days if is_usual(day)]
     if len(usual) < len(days) or not days:
         return f"{DAY} in {of_days(days)}"
     first, last = min(days), max(days) + timedelta(days=1)
@@ -206,7 +198,7 @@ def _within(days: Sequence[date]) -> str:
 
 def _columns(named: set[str]) -> list[str]:
     """Return the columns that grouping and filtering by what is `named` takes."""
-    columns = [*_NEEDED]
+    columns = [*NEEDED]
     if "operation" in named:
         columns.append("operation")
     if named & {"session", "sessions"}:
@@ -223,27 +215,18 @@ def _days(view: View, by: Sequence[str], zone: tzinfo) -> str:
     query = f"select distinct cast(timestamp as date) from {view.bare}"
     dates = {found for (found,) in view.connection.execute(query).fetchall()}
     nearby = (-1, 0, 1)
-    days = {found + timedelta(days=off) for found in dates if _is_usual(found) for off in nearby}
+    days = {found + timedelta(days=off) for found in dates if is_usual(found) for off in nearby}
     view.connection.execute(
         "create or replace temp table days (day date, begins timestamptz, ends timestamptz)"
     )
     for day in days:
-        bounds = [_begin_of(day, zone), _begin_of(day + timedelta(days=1), zone)]
+        bounds = [begin_of(day, zone), begin_of(day + timedelta(days=1), zone)]
         view.connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
     return "these join days on timestamp >= begins and timestamp < ends"
 
 
-def _is_usual(day: date) -> bool:
-    """Leave out the ends of the calendar, where zones have no days."""
-    return date.min + timedelta(days=7) < day < date.max - timedelta(days=7)
-
-
-def _begin_of(day: date, zone: tzinfo) -> datetime:
-    return datetime.combine(day, time.min, zone).astimezone(UTC)
-
-
 def _query(by: Sequence[str], charged: str, table: str) -> str:
-    expressions = {"session": "session_id", **_OF_DAY}
+    expressions = {"session": "session_id", **OF_DAY}
     keys = [f"{expressions.get(key, key)} as key_{key}" for key in by]
     figures = [f"{expression} as {name}" for name, expression in _figures(by).items()]
     return f"""
@@ -334,42 +317,5 @@ _FIGURES = {
 }
 
 
-def _added(amount: str, condition: str = "true") -> str:
-    return f"cast(coalesce(sum({amount}) filter ({condition}), 0) as bigint)"
-
-
-_ADDED = {
-    "operation_count": _added("operations"),
-    **{
-        f"{outcome}_count": _added("operations", f"outcome = '{outcome}'")
-        for outcome in ("error", "cancelled", "partial", "interrupted")
-    },
-    # days that were summed up before they were counted have none, and then it is unknown
-    "retry_count": "case when count(retries) = count(*) then cast(sum(retries) as bigint) end",
-    "input_tokens": _added("input_tokens"),
-    "output_tokens": _added("output_tokens"),
-    "cache_read_tokens": _added("cache_read_tokens"),
-    "cache_write_tokens": _added("cache_write_tokens"),
-    "reasoning_tokens": _added("reasoning_tokens"),
-    "total_tokens": _added("total_tokens"),
-    "operations_without_usage": _added("without_usage"),
-    "total_duration_seconds": "sum(seconds)",
-    "cost_usd": "sum(cost_usd)",
-    "cache_saved_usd": "sum(cache_saved_usd)",
-    "ok_count": _added("operations", "outcome = 'ok'"),
-    "bearing": _added("bearing"),
-    "priced": _added("priced"),
-    "first": "min(first)",
-    "last": "max(last)",
-    "ends": "max(ends)",
-    "services": _FIGURES["services"],
-    "models": _FIGURES["models"],
-}
 _OF_SESSION = {"name": "max(session_name)", "parent": "max(parent_session_id)"}
 _RAW = {*[*_FIGURES][[*_FIGURES].index("ok_count") :], *_OF_SESSION}
-_NEEDED = (
-    *("timestamp", "provider", "service", "model", "outcome", "error_type", "duration_seconds"),
-    *("tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-    *("reasoning_tokens", "cost_usd", "cost_source", "usage_operation_id", "metadata", "kind"),
-    "attempt",
-)

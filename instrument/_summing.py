@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,12 +11,13 @@ from instrument._archived import files_of
 from instrument._costs import MATTERS, make_rates, priced
 from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
 from instrument._filing import connected, copy, file
-from instrument.archive import FORMAT, Manifest, Part
-from instrument.pricing import Pricing
+from instrument.archive import FORMAT, Manifest, Part, present
+from instrument.pricing import Key, KnownRates, Pricing
 
 __all__ = ["is_behind", "summed_up"]
 
 AT_ONCE = 500_000  # operations, whose durations are sorted in memory
+MOST_KEYS, MOST_CHARACTERS = 500, 300
 
 
 def is_behind(manifest: Manifest, pricing: Pricing) -> bool:
@@ -27,16 +28,27 @@ def is_behind(manifest: Manifest, pricing: Pricing) -> bool:
 def summed_up(
     manifest: Manifest, directory: Path, scratch: Path, name: str, pricing: Pricing
 ) -> Manifest:
-    """Return a manifest in which all days are summed up; what has been is not done again."""
-    changed = set(manifest.unsummed)
-    if manifest.prices != pricing.version:
-        changed = {each.day for each in manifest.parts}
+    """Return a manifest in which all days are summed up; what has been is not done again.
+
+    Nor are days of which somebody has deleted all files.
+    """
+    there = present(directory, manifest.parts)
+    changed = {each.day for each in there}
+    is_same = manifest.prices == pricing.version
+    if is_same:
+        changed &= {*manifest.unsummed}
+    known = {each.key for each in manifest.rates} if is_same else set()
     files: list[Path] = []
+    rated: set[Key] = set()
     with connected(scratch) as connection:
-        for parts in _by_days(manifest.parts, changed):
+        make_rates(connection, pricing, rated)  # which is asked though no day has a model
+        for parts in _by_days(there, changed):
             table = files_of(directory / each.path for each in parts)
-            keys = f"select distinct provider, service, model from {table} where model is not null"
-            make_rates(connection, pricing, connection.execute(keys).fetchall())
+            query = f"select distinct provider, service, model from {table} where model is not null"
+            keys: set[Key] = {*connection.execute(query).fetchall()}
+            if not keys <= rated:
+                rated |= keys
+                make_rates(connection, pricing, rated)
             details = f"select 1 from {table} where {MATTERS} limit 1"
             is_detailed = bool(connection.execute(details).fetchall())
             rows = priced(f"select * from {table}", pricing, is_detailed=is_detailed)
@@ -49,11 +61,21 @@ def summed_up(
         if manifest.days is not None:
             kept = f"select * from {files_of([directory / manifest.days])}"
             found.append(f"{kept} where day not in {of_days(changed)}")
+        if not found:
+            rates = manifest.rates if is_same else ()
+            return replace(manifest, prices=pricing.version, rates=rates, unsummed=())
         target = f"days/{name}.parquet"
         query = f"{' union all by name '.join(found)} order by level, day"
         facts = {"v": FORMAT, "summed": manifest.batches()}
         file(connection, query, scratch, directory / target, facts=facts)
-    return replace(manifest, days=target, prices=pricing.version, unsummed=())
+    rates = tuple(KnownRates(*key, pricing.rates_of(key)) for key in _few(known | rated))
+    return replace(manifest, days=target, prices=pricing.version, rates=rates, unsummed=())
+
+
+def _few(keys: Iterable[Key]) -> list[Key]:
+    """Leave out what a hostile log may name without end."""
+    short = (key for key in keys if sum(len(each or "") for each in key) <= MOST_CHARACTERS)
+    return sorted(short, key=str)[:MOST_KEYS]
 
 
 def _by_days(parts: Sequence[Part], days: set[str]) -> Iterator[list[Part]]:

@@ -1,52 +1,79 @@
-"""A segment before it is compacted: whether all its lines are as the recorder writes them.
+"""A segment before it is compacted: whether DuckDB can read all its lines.
 
-Of those DuckDB makes exactly what `operation_of` makes of them. All others are read line by line
-and written anew, in that form.
+All others are read line by line, and written anew in the recorder's form.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import BinaryIO, Literal, cast, get_type_hints
+from array import array
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
+from typing import BinaryIO
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Struct
 
 from instrument._lines import Head, operation_of, record_of
-from instrument._scan import BLOCK_BYTES, Line, Skipped, Source, blocks, scan
-from instrument.operation import Operation
+from instrument._plain import PlainLine, plain_lines
+from instrument._scan import ALWAYS, BLOCK_BYTES, Line, Skipped, Source, blocks, scan
 
-__all__ = ["Survey", "rewritten", "survey"]
+__all__ = ["Ends", "Survey", "rewritten", "survey"]
+
+MOST_PIDS = 10_000
 
 
 class Survey(Struct):
     """What there is to know of a segment: its size, and the operations that it leaves open.
 
-    `is_plain` says that all lines are as the recorder writes them.
+    `is_plain` says that DuckDB makes of all lines what we do, and then none has more bytes than
+    `longest`. `pids` are those that it names; `None` means unknown.
     """
 
     size: int = 0
     is_plain: bool = True
+    longest: int = 0
     begun: set[str] = msgspec.field(default_factory=set)
+    pids: set[int | None] | None = msgspec.field(default_factory=set)
+
+    def may_name(self, pids: Collection[int | None]) -> bool:
+        return self.pids is None or not self.pids.isdisjoint(pids)
 
 
-def survey(source: Source, size: int) -> Survey:
-    """Look at the first `size` bytes of a segment, beyond what is in the archive already."""
+class Ends(Struct):
+    """The operations that the segments so far leave open, and the hashes of all that they end.
+
+    Of the former the latest timestamp of a beginning, as it stands there.
+    """
+
+    left: dict[str, str] = msgspec.field(default_factory=dict)
+    ended: array[int] = msgspec.field(default_factory=lambda: array("q"))
+
+
+def survey(source: Source, size: int, ends: Ends | None = None) -> Survey:
+    """Look at the first `size` bytes of a segment, beyond what is in the archive already.
+
+    What it ends is taken from what `ends` says that segments before it leave open, and what it
+    leaves open is added.
+    """
     found = Survey(size)
+    ends = Ends() if ends is None else ends
     skipped = Skipped()
     for _, block in blocks(source, skipped, source.begin, size):
-        lines = _plain(block)
+        lines = plain_lines(block)
         if lines is None:
             found.is_plain = False
             break
-        for line in lines:
-            _follow(found.begun, line)
+        found.longest = max(found.longest, len(block))
+        _see_pids(found, chain(*lines))
+        ended = [each.operation_id for each in lines.operations]
+        _follow(found.begun, ends, ended, lines.others)
     if skipped.count:
         found.is_plain = False
     if not found.is_plain:
-        found.begun = set()
+        found.begun, found.pids = set(), None
         for each in scan([source], Skipped(), end=size):
-            _follow(found.begun, each.head)
+            ended = [each.head.operation_id] if each.head.is_operation else []
+            _follow(found.begun, ends, ended, [] if ended else [each.head])
     return found
 
 
@@ -90,81 +117,40 @@ class _Damaged(Skipped):
             self._target.write(b"\n")
 
 
-class _PlainLine(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """The keys of a line that are looked at; `_EveryKey` has them all, and no others are plain."""
-
-    timestamp: str | None = None
-    session_id: str | None = None
-    service: str | None = None
-    operation: str | None = None
-    operation_id: str | None = None
-    metadata: Raw | UnsetType = UNSET
-    type: Literal["begin", "session", "void"] | None = None
-    run: str | None = None
+def _see_pids(found: Survey, lines: Iterable[PlainLine]) -> None:
+    if found.pids is not None:
+        found.pids.update([each.pid for each in lines])
+        if len(found.pids) > MOST_PIDS:
+            found.pids = None
 
 
-_EveryKey = cast(
-    "type[_PlainLine]",
-    msgspec.defstruct(
-        "_EveryKey",
-        [
-            (name, kind | None, None)
-            for name, kind in get_type_hints(Operation, include_extras=True).items()
-            # the recorder writes none of these two
-            if name not in (*_PlainLine.__struct_fields__, "v", "extra")
-        ],
-        bases=(_PlainLine,),
-        forbid_unknown_fields=True,
-        omit_defaults=True,
-        gc=False,
-    ),
-)
-
-
-def _plain(block: bytes) -> list[_PlainLine] | None:
-    """Return the lines of a block; `None` if any of them is not as the recorder writes it.
-
-    What is as long when it is encoded again has no key twice, no null, no other escapes.
-    """
-    try:
-        lines: list[_PlainLine] = _decode(block)
-    except (ValueError, RecursionError):
-        return None
-    if len(_encode(lines)) != len(block) or not all(map(_is_whole, lines)):
-        return None
-    return lines
-
-
-def _is_whole(line: _PlainLine) -> bool:
-    stamp = line.timestamp
-    if line.type == "void":
-        return line.operation_id is not None and stamp is None
-    if stamp is None or len(stamp) != _STAMP or stamp[10] != "T" or stamp[26] != "Z":
-        return False
-    try:
-        _fromisoformat(stamp)
-    except ValueError:
-        return False
-    if line.type == "session":
-        return bool(line.session_id)
-    is_named = line.service is not None and line.operation is not None
-    return is_named and (line.operation_id is not None if line.type == "begin" else not line.run)
-
-
-def _follow(begun: set[str], line: Head | _PlainLine) -> None:
-    operation_id = line.operation_id
-    if operation_id is None:
-        return
-    if line.type == "begin":
-        begun.add(operation_id)
-    elif begun:
-        begun.discard(operation_id)
+def _follow(
+    begun: set[str], ends: Ends, ended: Sequence[str | None], others: Sequence[Head | PlainLine]
+) -> None:
+    """Take in operations that ended, and lines that tell of beginnings and voids among others."""
+    ends.ended.extend(map(hash, ended))
+    left = ends.left
+    for each in others:
+        operation_id = each.operation_id
+        if operation_id is None:
+            continue
+        if each.type == "begin":
+            begun.add(operation_id)
+            stamp = each.timestamp or ""
+            left[operation_id] = max(stamp, left.get(operation_id, stamp))
+        elif each.type == "void" and each.timestamp in (None, left.get(operation_id)):
+            begun.discard(operation_id)
+            left.pop(operation_id, None)
+    if left:
+        begun.difference_update(ended)
+        for operation_id in left.keys() & {*ended}:
+            del left[operation_id]
 
 
 def _other(line: Line) -> dict[str, object]:
     record, head = record_of(line.data), line.head
     kept: dict[str, object] = {}
-    if head.type != "void":
+    if line.moment != ALWAYS:
         kept["timestamp"] = line.moment.isoformat()
     for name in ("type", "session_id", "service", "operation", "operation_id"):
         kept[name] = getattr(head, name)
@@ -173,9 +159,3 @@ def _other(line: Line) -> dict[str, object]:
     kept["metadata"] = value if isinstance(value := record.get("metadata"), dict) else {}
     kept["pid"] = value if type(value := record.get("pid")) is int and value >= 0 else None
     return kept
-
-
-_STAMP = len("2026-11-21T10:00:00.000000Z")
-_fromisoformat = datetime.fromisoformat
-_decode = msgspec.json.Decoder(_EveryKey).decode_lines
-_encode = msgspec.json.Encoder().encode_lines

@@ -6,7 +6,6 @@ lines. Journals only grow, so that it holds for as long as the file does.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -15,9 +14,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instrument._files import bytes_between
 from instrument._scan import BLOCK_BYTES, Skipped, Source, blocks
 
-__all__ = ["Zone", "joined", "known_zones", "stamp_of", "zones"]
+__all__ = ["Zone", "identity_of", "joined", "known_zones", "stamp_of", "zones"]
 
 MOST_ZONES = 4096  # of 256 MB of lines, about 20 MB
 MOST_SESSIONS = 256  # of a zone, which has 150 lines as the recorder writes them
@@ -27,12 +27,14 @@ class Zone(Struct, frozen=True, gc=False):
     """Lines between two offsets: their latest start, and the sessions and parents they name.
 
     `None` means unknown: where a line is not as the recorder writes it, anything may be in a zone.
+    `is_plain` says whether DuckDB can read all of them, once somebody has looked.
     """
 
     begin: int
     end: int
     last: str | None = None
     sessions: frozenset[str | None] | None = None
+    is_plain: bool | None = None
 
     def reaches(self, since: datetime | None) -> bool:
         """Tell whether something in it may have begun at `since` or later."""
@@ -109,8 +111,8 @@ def _zone(begin: int, block: bytes) -> Zone:
         stamps = _decode(block)
     except (ValueError, RecursionError):
         return Zone(begin, end)
-    # a void line has no time, and ends nothing that a question of sessions is about
-    starts = [each.timestamp or "" for each in stamps if each.type != "void"]
+    # some void lines have no time
+    starts = [each.timestamp or "" for each in stamps if each.timestamp or each.type != "void"]
     if not starts or not all(len(each) == 27 and each[10] + each[26] == "TZ" for each in starts):
         return Zone(begin, end)
     sessions = {each.session_id for each in stamps} | {each.parent_session_id for each in stamps}
@@ -120,24 +122,20 @@ def _zone(begin: int, block: bytes) -> Zone:
 
 
 def _remembered(source: Source) -> _Known | None:
-    key = _key(source)
+    key = identity_of(source)
     known = None if key is None else _files.get(key)
     if known is None:
         return None
     last = known.zones[-1]
     try:
-        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        same = zlib.crc32(bytes_between(source.path, last.begin, last.end)) == known.sum
     except FileNotFoundError:
         return None
-    try:
-        same = zlib.crc32(os.pread(descriptor, last.end - last.begin, last.begin)) == known.sum
-    finally:
-        os.close(descriptor)
     return known if same else None
 
 
 def _remember(source: Source, found: list[Zone], sum_of_last: int) -> None:
-    key = _key(source)
+    key = identity_of(source)
     if key is None:
         return
     _files.pop(key, None)
@@ -146,7 +144,8 @@ def _remember(source: Source, found: list[Zone], sum_of_last: int) -> None:
         _files.pop(next(iter(_files)), None)
 
 
-def _key(source: Source) -> tuple[int, int, int] | None:
+def identity_of(source: Source) -> tuple[int, int, int] | None:
+    """Return what tells a file from others, and where it begins to count; `None`: it is gone."""
     try:
         status = source.path.stat()
     except FileNotFoundError:

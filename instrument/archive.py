@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +24,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw, Struct
 
-from instrument._files import open_private, read_regular
+from instrument._files import bytes_between, open_private, read_regular
 from instrument.errors import ArchiveError, FormatError, ManifestError
+from instrument.pricing import KnownRates
 
 __all__ = [
     "FORMAT",
@@ -33,9 +35,12 @@ __all__ = [
     "Part",
     "Segment",
     "archive_dir",
+    "end_of_archived",
     "files_in",
     "manifest_path",
     "mark_of",
+    "missing_sums",
+    "present",
     "read_manifest",
     "sync_directory",
     "write_manifest",
@@ -97,8 +102,9 @@ class Part(Struct, frozen=True):
 class Manifest(Struct, frozen=True):
     """Everything that counts in an archive. Paths are relative to it.
 
-    `days` is the file of the sums by day, `prices` the price list that they were made with, and
-    `unsummed` the days that have got operations since;
+    `days` is the file of the sums by day, `prices` the price list that they were made with,
+    `rates` what it knew of the operations' models, so that readers need not load it, and `unsummed`
+    the days that have got operations since;
     `damaged` are files of lines that nothing could be made of, `other` the lines of the journal
     that are about the log itself.
     """
@@ -109,6 +115,7 @@ class Manifest(Struct, frozen=True):
     sessions: tuple[str, ...] = ()
     days: str | None = None
     prices: str | None = None
+    rates: tuple[KnownRates, ...] = ()
     unsummed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     other: tuple[Raw, ...] = ()
@@ -135,6 +142,18 @@ def files_in(directory: Path) -> list[Path]:
     """Return the files that changes of an archive have put there, whether they count or not."""
     found = (path for place in _PLACES for path in sorted(directory.glob(f"{place}/*")))
     return [path for path in found if _OUR_FILE.fullmatch(path.name)]
+
+
+def missing_sums(directory: Path, manifest: Manifest) -> list[Path]:
+    """Return the files of sessions and of days that somebody has deleted."""
+    days = [] if manifest.days is None else [manifest.days]
+    paths = [directory / each for each in (*manifest.sessions, *days)]
+    return [each for each in paths if not each.exists()]
+
+
+def present(directory: Path, parts: Iterable[Part]) -> list[Part]:
+    """Return the files of operations that nobody has deleted."""
+    return [each for each in parts if (directory / each.path).exists()]
 
 
 def read_manifest(log_dir: Path) -> Manifest:
@@ -200,12 +219,29 @@ def mark_of(path: Path, size: int) -> str:
     """Return what tells the file's first `size` bytes from those of another of its name."""
     import hashlib  # it loads OpenSSL
 
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        begins = os.pread(descriptor, min(size, MARK_BYTES), 0)
-    finally:
-        os.close(descriptor)
+    begins = bytes_between(path, 0, min(size, MARK_BYTES))
     return hashlib.blake2b(begins, digest_size=8).hexdigest()
+
+
+def end_of_archived(path: Path, segment: Segment) -> int | None:
+    """Return how many bytes of a file are in the archive; `None` if it is not that segment.
+
+    Raises `FileNotFoundError`.
+    """
+    end, size = segment.size, path.stat().st_size
+    if size < end or mark_of(path, end) != segment.mark:
+        return None
+    # a torn line is closed before the next
+    if end in (0, size) or b"\n" in bytes_between(path, end - 1, end + 1):
+        return end
+    # here it goes on: in a later copy, or in another file whose first line begins like it
+    while end:
+        begin = max(0, end - MARK_BYTES)
+        newline = bytes_between(path, begin, end).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return None
 
 
 def _is_ours(name: str) -> bool:

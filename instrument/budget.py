@@ -53,7 +53,9 @@ class Budget:
       with each; for budgets of `configure(budgets=...)`.
     - `on_exceed`: `raise` (`BudgetExceeded`, before the call), `warn` (once, and the call goes
       on), or a callable that is given the `BudgetExceeded` and lets the call go on by returning.
-      The same with `BudgetUnavailable`, where the ledger cannot be read or written.
+      The same with `BudgetUnavailable`, where the ledger cannot be read or written. Processes
+      that are started with a session's `env()` do the same, but raise for a callable, which
+      cannot go there; those of `multiprocessing` and executors have it if it pickles.
 
     At least one limit; all of them hold. A budget is immutable and may be used more than once.
     Where nothing is recorded (`INSTRUMENT_DISABLED`, `enabled=False`) nothing is refused. The

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import duckdb
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from instrument._ahead import Ahead
 from instrument._batch import Batch
 from instrument._begun import Begun, interrupted, living
 from instrument._facts import held_alone
@@ -27,7 +29,7 @@ from instrument._gather import Reading
 from instrument._scan import Line, Skipped, Source, needle, scan
 from instrument._snapshot import closed_segments
 from instrument._summing import is_behind, summed_up
-from instrument._survey import Survey, survey
+from instrument._survey import Survey
 from instrument.archive import (
     NOTHING,
     Manifest,
@@ -35,11 +37,12 @@ from instrument.archive import (
     archive_dir,
     manifest_path,
     mark_of,
+    missing_sums,
     read_manifest,
     sync_directory,
     write_manifest,
 )
-from instrument.errors import ArchiveError, ManifestError
+from instrument.errors import ArchiveError, ManifestError, MissingFileError
 from instrument.operation import Operation
 from instrument.pricing import Pricing
 
@@ -88,11 +91,13 @@ def compact(
     batches = list(_batches(closed_segments(sources, all_segments=all_segments)))
     result = Compaction()
     if not batches and not is_behind(read_manifest(log_dir), pricing):
+        _clear_away(log_dir)
         return result
     with changing(log_dir):
+        ahead = Ahead(Reading([log_dir]), {each.path for batch in batches for each in batch})
         for batch in batches:
             size = sum(map(_size, batch))
-            result += _move(log_dir, batch)
+            result += _move(log_dir, batch, ahead)
             advance(size)
         sum_up(log_dir, pricing)
     return result
@@ -102,13 +107,16 @@ def compact(
 def changing(log_dir: Path) -> Iterator[None]:
     """Hold the archive's lock, and leave nothing in it that does not count.
 
-    Raises `ArchiveError` where another process holds it, and for a file system's faults, and
-    `ManifestError` where files hold operations that the manifest does not name.
+    Raises `ArchiveError` where another process holds it, and for a file system's faults,
+    `ManifestError` where files hold operations that the manifest does not name, and
+    `MissingFileError` where one that it names is gone that is made of others.
     """
     with holding(log_dir) as directory:
         manifest = read_manifest(log_dir)
         if held_alone(directory, manifest):
             raise ManifestError(manifest_path(log_dir), "is older than files beside it")
+        for path in missing_sums(directory, manifest):
+            raise MissingFileError(path)
         tidy(directory, manifest)
         if manifest == NOTHING:
             # before any file, so that files without a manifest tell that it was lost
@@ -139,6 +147,10 @@ def holding(log_dir: Path) -> Iterator[Path]:
     except OSError as error:
         what = error.strerror or str(error)
         raise ArchiveError(f"{directory} cannot be written: {what}; the log is whole") from error
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        raise ArchiveError(f"{directory} cannot be changed: {error}") from error
     finally:
         close(file)
 
@@ -157,7 +169,7 @@ class _Held(Struct):
     survey: Survey
 
 
-def _move(log_dir: Path, sources: list[Source]) -> Compaction:
+def _move(log_dir: Path, sources: list[Source], ahead: Ahead) -> Compaction:
     """Move some segments at once: either all that can be moved is in the archive, or nothing."""
     left: dict[str, str] = {}
     with ExitStack() as stack:
@@ -166,8 +178,9 @@ def _move(log_dir: Path, sources: list[Source]) -> Compaction:
         counted = {each.path: each for each in reading.sources}
         # what was left over when a compaction was killed behind its last step
         done = [each.path for each in locked if each.path not in counted]
-        held = [_look(counted[each.path]) for each in locked if each.path in counted]
-        ended = _interrupted(held, reading, left) if held else {}
+        found = [counted[each.path] for each in locked if each.path in counted]
+        held = [_Held(each, ahead.survey(each)) for each in found]
+        ended = _interrupted(held, reading, left, ahead) if held else {}
         moved = [each for each in held if each.source.path.name not in left]
         result = _write(log_dir, moved, ended) if moved else Compaction()
         for path, size in [(each, None) for each in done] + [_place(each) for each in moved]:
@@ -192,19 +205,17 @@ def _lock(source: Source, stack: ExitStack, left: dict[str, str]) -> bool:
     return True
 
 
-def _look(source: Source) -> _Held:
-    return _Held(source, survey(source, source.path.stat().st_size))
-
-
 def _place(held: _Held) -> tuple[Path, int]:
     return held.source.path, held.survey.size
 
 
 def _interrupted(
-    held: list[_Held], reading: Reading, left: dict[str, str]
+    held: list[_Held], reading: Reading, left: dict[str, str], ahead: Ahead
 ) -> dict[str, list[Operation]]:
     """Return the interrupted operations by host; leave segments alone where something runs."""
-    begun = reading.without_archived(_unended(held, reading.sources))
+    open_ids = ahead.open_in((each.source, each.survey) for each in held)
+    dead = ahead.dead(open_ids, reading.sources)
+    begun = reading.without_archived(_unended(held, reading.sources, open_ids - dead.keys()))
     for line in living(begun):
         left[line.source.path.name] = "an operation that began in it is still running"
     settled = [line for line in begun if line.source.path.name not in left]
@@ -212,25 +223,26 @@ def _interrupted(
     found: dict[str, list[Operation]] = defaultdict(list)
     for each in interrupted(reading.sources, settled, reading.archive):
         found[hosts[each.operation_id]].append(each)
+    for source, each in dead.values():
+        if source.path.name not in left:
+            found[source.writer].append(each)
     return found
 
 
-def _unended(held: list[_Held], sources: list[Source]) -> list[Line]:
-    """Return the begin lines in these segments that nothing in the journal ends.
+def _unended(held: list[_Held], sources: list[Source], left: set[str]) -> list[Line]:
+    """Return the begin lines of these operations that nothing in the journal ends.
 
     Most that their segment leaves open end in the next one, so that few files are looked at.
     """
-    left = {each for one in held for each in one.survey.begun}
     first = next((place for place, each in enumerate(sources) if each == held[0].source), 0)
-    begun, met = Begun(), set[str]()
+    begun = Begun()
     for source in sources[first:] + sources[:first]:
         if not left:
             break
         for line in scan([source], Skipped(), [needle(each) for each in left]):
             if line.head.operation_id in left:
                 begun.add(line)
-                met.add(line.head.operation_id)
-        left = (left - met) | begun.left_ids()
+        left = left - begun.ended(left)
     return begun.left()
 
 
@@ -304,16 +316,32 @@ def _locks_work(path: Path) -> bool:
     return False
 
 
+def _clear_away(log_dir: Path) -> None:
+    """Remove what a change that was killed at its very end has left, if nobody is at another."""
+    directory = archive_dir(log_dir)
+    if any(directory.glob(f"{_SCRATCH}*")) or _left_over(directory, read_manifest(log_dir)):
+        with suppress(ArchiveError), changing(log_dir):
+            pass
+
+
 def tidy(directory: Path, manifest: Manifest) -> None:
     """Remove what a change of the archive that was killed has left, under its lock."""
-    named = {*manifest.files(), *manifest.damaged}
-    for path in [*directory.glob("*/*")]:
-        is_scratch = path.parent.name.startswith(_SCRATCH)
-        if is_scratch or (_OUR_FILE.fullmatch(path.name) and _name(path, directory) not in named):
-            path.unlink(missing_ok=True)
+    for path in _left_over(directory, manifest):
+        path.unlink(missing_ok=True)
     for path in [*directory.glob(f"{_SCRATCH}*"), *directory.glob("date=*")]:
         with suppress(OSError):  # there is something in it
             path.rmdir()
+
+
+def _left_over(directory: Path, manifest: Manifest) -> list[Path]:
+    """Return the files of ours that the manifest does not name."""
+    named = {*manifest.files(), *manifest.damaged}
+    return [
+        path
+        for path in directory.glob("*/*")
+        if path.parent.name.startswith(_SCRATCH)
+        or (_OUR_FILE.fullmatch(path.name) and _name(path, directory) not in named)
+    ]
 
 
 def _name(path: Path, directory: Path) -> str:

@@ -56,6 +56,17 @@ class ManifestError(ArchiveError):
         self.path = path
 
 
+class MissingFileError(ArchiveError):
+    """A file that the archive cannot be changed without has been deleted; `path` is its place."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is gone: put it back from a backup. Or `instrument doctor --fix` makes it anew"
+            " from the operations in the archive; what it knew of others is lost then"
+        )
+        self.path = path
+
+
 class FormatError(InstrumentError):
     """The log was written by a version whose records this one does not understand."""
 

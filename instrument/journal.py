@@ -18,8 +18,17 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns
 
+from msgspec import Struct
+
+from instrument import _kept
 from instrument._account import Account
-from instrument._clean import encode_lines
+from instrument._clean import (
+    LINE_BYTES,
+    encode_lines,
+    encoded,
+    encoded_mended,
+    encoded_shortened,
+)
 from instrument._clock import format_timestamp
 from instrument._files import (
     OpenFile,
@@ -32,8 +41,7 @@ from instrument._files import (
     size_of,
 )
 from instrument._guard import belongs_to_program
-from instrument._kept import is_unchanged, load, write
-from instrument.operation import DroppedLine
+from instrument.operation import DroppedLine, OperationLine
 
 __all__ = ["Journal"]
 
@@ -42,6 +50,7 @@ LOOK_EVERY_NS = 1_000_000_000
 SLOW_WRITE_NS = 1_000_000
 KEPT_FOR_NS = 30_000_000_000
 MOST_SLOW_IN_A_ROW = 3
+SLOW_AMONG = 16
 _VANISHES_AT_MOST = 8
 # what other writers may have added since, by far
 _TAIL_BYTES = 1024**2
@@ -87,22 +96,65 @@ class Journal:
         self._retired: list[OpenFile] = []
         self._torn = False
         self._is_due = False
+        self._plain_until_ns = 0
         self._look_at_ns = 0
         self._retry_at_ns = 0
         self._keep_until_ns = 0
         self._keep_not_before_ns = 0
         self._slow_in_a_row = 0
+        self._slow_at = -SLOW_AMONG
         self._told_size = False
+
+    def write(self, line: Struct, now_ns: int) -> None:
+        """Append one line; count the operation that it tells of, written or not.
+
+        `now_ns` is monotonic. Safe to call from threads, signal handlers and finalisers: what a
+        handler raises meanwhile goes on to the program, with the line written once.
+        """
+        is_operation = type(line) is OperationLine
+        written = False
+        try:
+            try:
+                data = encode_lines([line])
+            except Exception as error:
+                data = encoded_mended(line, error)
+            if len(data) > LINE_BYTES:
+                data = encoded_shortened(line)
+            segment = self._segment
+            if segment is None or now_ns >= self._plain_until_ns:
+                written = self.append(data, now_ns)
+            else:
+                # nothing is due
+                try:
+                    count = os.write(segment.descriptor, data)
+                except OSError as error:
+                    written = self._not_written(error, segment, data, now_ns)
+                else:
+                    written = count == len(data) or self._cut_short(segment, len(data) - count)
+                    if _thread._count() and self._monotonic_ns() - now_ns > SLOW_WRITE_NS:
+                        self._keep(now_ns)
+        except BaseException:
+            data = encoded(line)
+            written = self.holds(data) or self.append(data, now_ns)
+            raise
+        finally:
+            # without a call, in which a signal handler could come between writing and counting
+            if is_operation:
+                if written:
+                    self._account.recorded_count += 1
+                else:
+                    self._account.dropped_count += 1
+                    self._account.untold_count += 1
 
     def append(self, line: bytes, now_ns: int) -> bool:
         """Hand `line`, which ends in a newline, to the kernel; return whether it took all of it.
 
-        `now_ns` is monotonic. Safe to call from threads, signal handlers and finalisers.
+        Does what is due besides.
         """
         if now_ns >= self._look_at_ns:
             self._look_at_ns = now_ns + LOOK_EVERY_NS
             self._look(now_ns)
-            self._is_due = True
+            self._is_due, self._plain_until_ns = True, 0
         segment = self._segment or self._open(now_ns)
         if segment is None:
             return False
@@ -122,6 +174,9 @@ class Journal:
             self._sync(segment)
         if is_due:
             self._see_to_the_rest(line, now_ns, closed_torn=data is not line)
+        # without a call, in which another thread could find that more is due
+        if not self._is_due and not self._fsync and self._keep_until_ns <= now_ns:
+            self._plain_until_ns = self._look_at_ns
         return True
 
     def holds(self, line: bytes) -> bool:
@@ -152,13 +207,14 @@ class Journal:
                 self._segment = None
             return self.append(line, now_ns)
         # another process may have been cut short there, which a look at the file's end tells
-        self._look_at_ns = now_ns
+        self._look_at_ns = self._plain_until_ns = now_ns
         self._failed(error.strerror or str(error), segment.path)
         return False
 
     def _cut_short(self, segment: OpenFile, missing: int) -> bool:
         """Have what there is of a line closed before the next; tell whether it can be read."""
         self._torn = self._is_due = True
+        self._plain_until_ns = 0
         self._failed("the line was cut short (is the disk full?)", segment.path)
         lacks_its_newline_alone = missing == 1
         if lacks_its_newline_alone and self._fsync:
@@ -205,15 +261,19 @@ class Journal:
         return encode_lines([DroppedLine(timestamp, count, self._account.reason, os.getpid())])
 
     def _keep(self, now_ns: int) -> None:
-        """Keep the interpreter's lock in the next writes: waiting for it made this one slow."""
-        if now_ns >= self._keep_not_before_ns:
-            load()
-            self._keep_until_ns = now_ns + KEPT_FOR_NS
+        """Keep the interpreter's lock in the next writes, if waiting for it makes them slow.
+
+        One alone may have lost the processor: a second one among a few was waiting.
+        """
+        before, self._slow_at = self._slow_at, self._account.recorded_count
+        if self._slow_at - before < SLOW_AMONG and now_ns >= self._keep_not_before_ns:
+            _kept.load()
+            self._keep_until_ns, self._plain_until_ns = now_ns + KEPT_FOR_NS, 0
 
     def _kept(self, descriptor: int, data: bytes) -> int:
         """Write with the lock kept; not again soon if the disk is slow, for the others waited."""
         began_ns = self._monotonic_ns()
-        written = write(descriptor, data)
+        written = _kept.write(descriptor, data)
         if self._monotonic_ns() - began_ns <= SLOW_WRITE_NS:
             self._slow_in_a_row = 0
             return written
@@ -240,7 +300,11 @@ class Journal:
         if segment is None:
             return
         is_todays = segment.path.name.startswith(self._today())
-        if now_ns < self._keep_until_ns and is_todays and is_unchanged(segment, SEGMENT_BYTES - 1):
+        if (
+            now_ns < self._keep_until_ns
+            and is_todays
+            and _kept.is_unchanged(segment, SEGMENT_BYTES - 1)
+        ):
             return
         found: os.stat_result | None = None
         try:
@@ -288,7 +352,7 @@ class Journal:
             segment = _open_shared(path)
             if segment is not None:
                 self._torn = not ends_whole(segment)
-                self._is_due = True
+                self._is_due, self._plain_until_ns = True, 0
                 return segment
             number += 1
 

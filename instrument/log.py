@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -65,11 +66,13 @@ _Answer = TypeVar("_Answer")
 class SessionReport(Struct, frozen=True):
     """One session from one reading: what it came to, and its operations, running ones last.
 
-    Both include the sessions that descend from it.
+    Both include the sessions that descend from it. `hosts` says by operation id which host recorded
+    it, as far as that is known.
     """
 
     stats: SessionStats
     operations: list[Operation]
+    hosts: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class UsageLog:
@@ -162,7 +165,8 @@ class UsageLog:
         No operation stands before the one that called it, though the clock of its host may say
         so: then it follows its caller, its timestamp as it was recorded.
         """
-        return in_call_order(self.operations(_session_id(session_id)))
+        asked = wanted(_session_id(session_id))
+        return self._ask(lambda reading: in_call_order(reading.operations(asked), reading.hosts))
 
     def iterate(
         self, session: str | None = None, **filters: Unpack[Filters]
@@ -346,13 +350,19 @@ class UsageLog:
             total += compact(path, pricing, all_segments=all, advance=advance)
         return total
 
-    def prune(self, older_than: datetime | timedelta, *, keep_summary: bool = False) -> Pruned:
+    def prune(
+        self,
+        older_than: datetime | timedelta,
+        *,
+        keep_summary: bool = False,
+        advance: Callable[[float], None] = lambda size: None,
+    ) -> Pruned:
         """Remove for good what began before a moment, an aware datetime or a timedelta ago.
 
         Whole days (UTC) go, those sessions in which nothing happened later, and what was spent of
         budgets of which nobody spent since; closed segments are compacted before. With
         `keep_summary` the sums of these days stay, by service and model, and `summary` goes on to
-        count them in.
+        count them in. `advance` hears how many more bytes are compacted.
 
         Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
         """
@@ -361,7 +371,7 @@ class UsageLog:
         before = moment_of_filter("older_than", older_than)
         if before is None:
             reject_type("older_than", older_than, "an aware datetime, or a timedelta meaning ago")
-        self.compact()
+        self.compact(advance=advance)
         total = Pruned()
         for path in self.paths:
             total += prune(path, before, keep_summary=keep_summary)
@@ -400,8 +410,9 @@ class UsageLog:
         """Examine each directory: damage, losses, interrupted operations, clock, files and disk.
 
         With `fix`, orphaned run locks that nothing needs any more are removed, and the manifest
-        of an archive that was lost or damaged is made anew from the files beside it; nothing else
-        is ever changed. `advance` hears how many more bytes have been read.
+        of an archive that was lost or damaged is made anew from the files beside it, as are files
+        of sessions and days that are gone; nothing else is ever changed. `advance` hears how many
+        more bytes have been read.
         """
         found: list[Finding] = []
         for path in self.paths:
@@ -500,7 +511,7 @@ def _report(reading: Reading, session_id: str, asked: Wanted) -> SessionReport:
     )
     sessions = {session_id, *(each.session_id for each in finished)}
     running = reading.running_among(replace(asked, sessions=frozenset(sessions)))
-    return SessionReport(stats, finished + running)
+    return SessionReport(stats, finished + running, reading.hosts())
 
 
 def _followed(follower: Follower, poll_seconds: float) -> Iterator[Operation]:

@@ -32,7 +32,7 @@ class Usage(Struct, frozen=True):
     response_id: str | None = None
 
 
-class OperationLine(Struct, omit_defaults=True):
+class OperationLine(Struct, omit_defaults=True, gc=False):
     """One finished operation as the journal has it: keys in this order, absent when unknown."""
 
     timestamp: str
@@ -94,10 +94,14 @@ class BeginLine(Struct, omit_defaults=True, tag="begin", tag_field="type"):
     run: str | None = None
 
 
-class VoidLine(Struct, tag="void", tag_field="type"):
-    """The begin line of this operation is withdrawn: what it returned has not started."""
+class VoidLine(Struct, omit_defaults=True, tag="void", tag_field="type"):
+    """The begin line of that moment is withdrawn: what the call returned has not started.
+
+    Should it start after all, there is a later begin line. Without a moment all are withdrawn.
+    """
 
     operation_id: str
+    timestamp: str | None = None
 
 
 class DroppedLine(Struct, omit_defaults=True, tag="dropped", tag_field="type"):
@@ -109,7 +113,7 @@ class DroppedLine(Struct, omit_defaults=True, tag="dropped", tag_field="type"):
     pid: int | None = None
 
 
-class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One finished (or running, or interrupted) operation, as `UsageLog` reads it.
 
     Attributes are the keys of the journal's lines. `timestamp` is the start, aware, in UTC;

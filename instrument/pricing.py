@@ -8,11 +8,13 @@ no price at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime, time
 from functools import cache, cached_property
 from importlib import metadata
-from types import SimpleNamespace
+from itertools import chain, pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +28,7 @@ __all__ = [
     "SEARCHES",
     "Key",
     "KindRates",
+    "KnownRates",
     "Pricing",
     "Rates",
     "is_available",
@@ -88,7 +91,7 @@ _MILLION = 1e6
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
-class KindRates(Struct, frozen=True):
+class KindRates(Struct, frozen=True, omit_defaults=True):
     """US dollars for one token that is no text; `None`: as text costs."""
 
     kind: str
@@ -97,7 +100,7 @@ class KindRates(Struct, frozen=True):
     output: float | None = None
 
 
-class Rates(Struct, frozen=True):
+class Rates(Struct, frozen=True, omit_defaults=True):
     """US dollars for one token of each kind, and for the request; `None`: not known, or none.
 
     They hold from `since` on and before `until`, on each day from `from_time` to `to_time` if
@@ -144,7 +147,7 @@ class Rates(Struct, frozen=True):
         """
         new, output = one.input_tokens, one.output_tokens
         details = _details(one)
-        if not details.keys() <= _DETAILS:
+        if details and not details.keys() <= _DETAILS:
             return None
         if new is None:
             return _times(one.tokens, self.input) if output is self.output is None else None
@@ -195,20 +198,21 @@ class Rates(Struct, frozen=True):
         """Return the cost of one response that has tokens of text alone, as most have."""
         if new < 0 or said < 0:
             return None
-        cost: list[float] = []
-        for count, *rates in (
-            (new, self.input),
-            (read, self.cache_read, self.input),
-            (written, self.cache_write, self.input),
-            (said, self.output),
-            (thought, self.reasoning, self.output),
-        ):
-            if count:
-                rate = _first(*rates)
-                if rate is None:
-                    return None
-                cost.append(count * rate)
-        return sum([*cost, self.request or 0.0])
+        # one by one, which takes a third of what a loop over tuples does
+        of_input, of_output = self.input, self.output
+        cost: list[float | None] = []
+        if new:
+            cost.append(_at_rate(new, of_input, None))
+        if read:
+            cost.append(_at_rate(read, self.cache_read, of_input))
+        if written:
+            cost.append(_at_rate(written, self.cache_write, of_input))
+        if said:
+            cost.append(_at_rate(said, of_output, None))
+        if thought:
+            cost.append(_at_rate(thought, self.reasoning, of_output))
+        known = [each for each in cost if each is not None]
+        return sum([*known, self.request or 0.0]) if len(known) == len(cost) else None
 
     def _cost_of_kinds(self, one: Operation) -> tuple[float, int, int, int] | None:
         """Return the cost of the tokens with rates of their own, and how many these are.
@@ -235,6 +239,19 @@ class Rates(Struct, frozen=True):
         return hour >= begin or hour < end if end < begin else begin <= hour < end
 
 
+class KnownRates(Struct, frozen=True, omit_defaults=True):
+    """The rates of the operations that have a key, as a price list had them."""
+
+    provider: str | None
+    service: str
+    model: str
+    rates: tuple[Rates, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.provider, self.service, self.model
+
+
 class Pricing:
     """List prices as a log is read with them.
 
@@ -254,6 +271,14 @@ class Pricing:
         self.model = model
         self._own = {name: _own_rates(rates) for name, rates in (own or {}).items()}
         self._known: dict[Key, tuple[Rates, ...]] = {}
+        self._told: Mapping[str, Sequence[KnownRates]] = {}
+        self._rates_told: dict[Key, tuple[Rates, ...]] | None = None
+
+    def told(self, rates: Mapping[str, Sequence[KnownRates]]) -> Pricing:
+        """Return the same prices, which need not load a list for these rates, by its version."""
+        other = copy(self)
+        other._told, other._rates_told = rates, None
+        return other
 
     @property
     def replaces(self) -> bool:
@@ -268,6 +293,14 @@ class Pricing:
         own = hashlib.blake2b(repr(sorted(self._own.items())).encode(), digest_size=8).hexdigest()
         found = [_version_of("genai-prices"), _version_of("instrument-kit"), own]
         return "/".join(found)
+
+    def _told_of(self, key: Key) -> tuple[Rates, ...] | None:
+        if self._rates_told is None:
+            told = self._told.get(self.version, ()) if self._told and self.model is None else ()
+            self._rates_told = {
+                (each.provider, each.service, each.model): each.rates for each in told
+            }
+        return self._rates_told.get(key)
 
     def priced(self, one: Operation) -> tuple[float, str] | None:
         """Return the cost of an operation in US dollars and where it comes from, if it is known."""
@@ -296,6 +329,8 @@ class Pricing:
     def rates_of(self, key: Key) -> tuple[Rates, ...]:
         """Return the rates of a model, of which one at most holds for any call."""
         found = self._known.get(key)
+        if found is None and not _is_loaded():
+            found = self._told_of(key)
         if found is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
@@ -318,8 +353,10 @@ class Pricing:
         found = self.rates_of((one.provider, one.service, one.model or ""))
         moment, size, several = self.as_of or one.timestamp, _size(one), _is_sum(one)
         tier = _details(one).get("service_tier")
-        holding = (each for each in found if each.holds(moment, size, tier, several=several))
-        return next(holding, None)
+        for each in found:
+            if each.holds(moment, size, tier, several=several):
+                return each
+        return None
 
     def _found(self, key: Key) -> tuple[Rates, ...]:
         provider, service, model = key
@@ -355,6 +392,10 @@ def _snapshot() -> Any:
     return get_snapshot()
 
 
+def _is_loaded() -> bool:
+    return "genai_prices" in sys.modules
+
+
 def _model_of(provider: str | None, service: str, model: str) -> Any:
     """Return a model of the list: of who answered, else of the service's namesake or the maker.
 
@@ -381,45 +422,44 @@ def _model_of(provider: str | None, service: str, model: str) -> Any:
 
 def _all_rates(model: Any) -> Iterator[Rates]:
     """Yield rates that never hold together: of the usual service, and of each other tier."""
-    usual = list(_intervals(model.prices))
-    for prices, when in usual:
-        yield from _tiers(prices, when)
+    variants = _variants(model)
+    listed = model.prices if isinstance(model.prices, list) else []
+    constraints = [each.constraint for each in chain(listed, *variants.values())]
+    for when, moment in _stretches(constraints):
+        yield from _tiers(model.get_prices(moment), when)
+        for tier, several in variants.items():
+            if any(_is_active(each.constraint, moment) for each in several):
+                prices = model.get_prices(moment, dict.fromkeys(_CONDITIONS, tier))
+                yield from _tiers(prices, when | {"tier": tier})
+
+
+def _variants(model: Any) -> dict[str, list[Any]]:
+    """Return the changes of a model's prices in each tier that is not the usual one."""
+    found: dict[str, list[Any]] = {}
     for variant in getattr(model, "price_variants", None) or ():
         ((condition, tier), *more) = variant.when.items()
-        if condition not in _CONDITIONS or more or tier == "default":
+        if condition in _CONDITIONS and not more and tier != "default":
+            found.setdefault(tier, []).append(variant)
+    return found
+
+
+def _stretches(constraints: list[Any]) -> Iterator[tuple[dict[str, Any], datetime]]:
+    """Yield the times between which no price changes, and a moment in each of them."""
+    days = sorted({_start(each) or _FOREVER[0] for each in [None, *constraints]})
+    daily = [each for each in constraints if hasattr(each, "start_time")]
+    hours = sorted({_utc(hour) for each in daily for hour in (each.start_time, each.end_time)})
+    for since, until in pairwise([*days, _FOREVER[1]]):
+        when = {"since": since, "until": until}
+        if len(hours) < 2:
+            yield when, since
             continue
-        start = _start(variant.constraint) or _FOREVER[0]
-        changed = {name: price for name, price in vars(variant.prices).items() if price is not None}
-        for prices, when in usual:
-            since = max(start, when.get("since", start))
-            if since < when.get("until", _FOREVER[1]):
-                both = SimpleNamespace(**{**vars(prices), **changed})
-                yield from _tiers(both, when | {"since": since, "tier": tier})
+        for begin, end in pairwise([*hours, hours[0]]):
+            moment = datetime.combine(since, begin, UTC)
+            yield when | {"from_time": begin, "to_time": end}, moment
 
 
-def _intervals(prices: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Yield prices and when they hold, which is never together: later ones go before earlier."""
-    conditional = prices if isinstance(prices, list) else []
-    if not conditional:
-        yield prices, {}
-        return
-    dated = [each for each in conditional if _start(each.constraint) is not None]
-    daily = [each for each in conditional if hasattr(each.constraint, "start_time")]
-    plain = [each for each in conditional if each.constraint is None] or conditional[:1]
-    for each in daily:
-        times = {"from_time": _utc(each.constraint.start_time)}
-        yield each.prices, times | {"to_time": _utc(each.constraint.end_time)}
-    for each in daily:
-        times = {"from_time": _utc(each.constraint.end_time)}
-        yield plain[-1].prices, times | {"to_time": _utc(each.constraint.start_time)}
-    if daily:
-        return
-    dated.sort(key=lambda each: _start(each.constraint) or _FOREVER[0])
-    starts = [_start(each.constraint) or _FOREVER[0] for each in dated]
-    ends = [*starts[1:], _FOREVER[1]]
-    yield plain[-1].prices, {"until": starts[0]} if starts else {}
-    for each, since, until in zip(dated, starts, ends, strict=True):
-        yield each.prices, {"since": since, "until": until}
+def _is_active(constraint: Any, moment: datetime) -> bool:
+    return constraint is None or constraint.active(moment)
 
 
 def _tiers(prices: Any, when: dict[str, Any]) -> Iterator[Rates]:
@@ -485,7 +525,7 @@ def _own_rates(rates: dict[str, float]) -> Rates:
 
 def _details(one: Operation) -> dict[str, Any]:
     """Return what an operation says of its usage beside the counts."""
-    found = one.metadata.get("usage_details")
+    found = one.metadata.get("usage_details") if one.metadata else None
     return found if type(found) is dict else _NONE
 
 
@@ -500,12 +540,13 @@ def _detail(one: Operation, name: str) -> int:
 
 
 def _size(one: Operation) -> int:
-    return _detail(one, "largest_input_tokens") or one.input_tokens or one.tokens or 0
+    largest = _detail(one, "largest_input_tokens") if one.metadata else 0
+    return largest or one.input_tokens or one.tokens or 0
 
 
 def _is_sum(one: Operation) -> bool:
     """Tell whether this is, or may be, the sum of several responses."""
-    if _details(one).get("responses") is not None:
+    if one.metadata and _details(one).get("responses") is not None:
         return _detail(one, "responses") > 1
     return one.kind == "invoke_agent"
 
@@ -514,6 +555,12 @@ def _times(count: int | None, *rates: float | None) -> float | None:
     if not count:
         return 0.0 if count == 0 else None
     rate = _first(*rates)
+    return None if rate is None else count * rate
+
+
+def _at_rate(count: int, rate: float | None, else_: float | None) -> float | None:
+    if rate is None:
+        rate = else_
     return None if rate is None else count * rate
 
 

@@ -23,11 +23,9 @@ from msgspec import Struct
 from instrument import _account, _collector, _config, _opentelemetry, _threads, context
 from instrument._account import account_of, internal_error
 from instrument._clean import (
-    encode_anyway,
-    encode_lines,
     jsonable,
+    plain_copy,
     plain_text,
-    shortened,
     whole_text,
 )
 from instrument._clock import new_id, reseed
@@ -39,7 +37,6 @@ from instrument.carrier import BUDGETS, from_environment, outer_trace
 from instrument.context import Gate, Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
-from instrument.operation import OperationLine
 from instrument.run_lock import RunLock
 
 __all__ = [
@@ -62,8 +59,6 @@ FAILED: Any = object()
 
 _PLAIN = {bool, float, int, str, type(None)}
 _MESSAGE_CHARACTERS = 500
-# readers pass longer lines over
-_LINE_BYTES = 15 * 1024**2
 _CURE = (
     "the program goes on, and what cannot be written is not recorded. Choose a directory that "
     "can be written with configure(log_dir=...) or INSTRUMENT_DIR, or make room there."
@@ -108,6 +103,7 @@ class Recorder:
             clock=lambda: settings.clock.time_ns() / 1e9,
             monotonic_ns=self.now_ns,
         )
+        self.write: Callable[[Struct, int], None] = self._journal.write
         self._run_lock = RunLock(settings.log_dir, new_id(), self._report)
         self._ambient = AmbientSession(
             settings.log_dir, settings.session_timeout_seconds, settings.clock, settings.ids
@@ -145,27 +141,6 @@ class Recorder:
             return self._ambient_as_scope(self._ambient.provisional())
         return self._ambient_as_scope(self._ambient.peek())
 
-    def write(self, line: Struct, now_ns: int) -> None:
-        """Append one line to the journal; count the operation that it tells of, written or not.
-
-        What a signal handler raises meanwhile goes on to the program, with the line written once.
-        """
-        written = False
-        try:
-            written = self._journal.append(_encoded(line), now_ns)
-        except BaseException:
-            data = _encoded(line)
-            written = self._journal.holds(data) or self._journal.append(data, now_ns)
-            raise
-        finally:
-            # without a call, in which a signal handler could come between writing and counting
-            if line.__class__ is OperationLine:
-                if written:
-                    self._account.recorded_count += 1
-                else:
-                    self._account.dropped_count += 1
-                    self._account.untold_count += 1
-
     def hold_run_lock(self) -> str:
         """See to it that others can tell that this process lives; return the lock's name."""
         self._run_lock.hold(perf_counter_ns())
@@ -192,9 +167,13 @@ class Recorder:
 
     def clean_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """Return what of `metadata` is recorded: redacted, and such that JSON can hold it."""
-        if self.settings.redact is None and _is_plain(metadata):
+        if self.settings.redact is None:
             # no code of the program runs, so what a signal handler calls meanwhile is tracked
-            return cast("dict[str, Any]", jsonable(metadata.copy()))
+            plain = plain_copy(metadata)
+            if plain is not None:
+                return plain
+            if _is_plain(metadata):
+                return cast("dict[str, Any]", jsonable(metadata.copy()))
         cleaned = self.call("metadata", self._cleaned, metadata)
         return {} if cleaned is FAILED else cleaned
 
@@ -283,7 +262,7 @@ class Recorder:
 
 def recorder() -> Recorder:
     """Return the recorder of the settings in force."""
-    return _recorder or _activate()
+    return in_force or _activate()
 
 
 def current() -> Scope:
@@ -332,16 +311,6 @@ def _is_plain(metadata: dict[str, Any]) -> bool:
     return {str}.issuperset(map(type, metadata)) and _PLAIN.issuperset(map(type, metadata.values()))
 
 
-def _encoded(line: Struct) -> bytes:
-    try:
-        data = encode_lines([line])
-    except Exception as error:
-        if belongs_to_program(error):
-            raise
-        data = encode_anyway(line)
-    return data if len(data) <= _LINE_BYTES else encode_lines([shortened(line)])
-
-
 def _activate() -> Recorder:
     global _prepared
     if not _prepared:
@@ -360,8 +329,8 @@ def _activate() -> Recorder:
 
 
 def _made() -> Recorder:
-    global _recorder
-    _recorder = made = Recorder(_config.settings())
+    global in_force
+    in_force = made = Recorder(_config.settings())
     for complaint in made.settings.complaints:
         made.warn(complaint, f"{complaint}; the default is used")
     return made
@@ -369,8 +338,8 @@ def _made() -> Recorder:
 
 def _retire() -> None:
     # what is running keeps its recorder, and so its journal, until it ends
-    global _recorder
-    _recorder = None
+    global in_force
+    in_force = None
 
 
 def _release_at_exit() -> None:
@@ -419,7 +388,8 @@ def _named_gate(settings: Settings) -> Gate | None:
 
 _living: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _warned: set[str] = set()
-_recorder: Recorder | None = None
+in_force: Recorder | None = None
+"""The recorder of the settings in force, once they were asked for."""
 _prepared = False
 _preparing = _thread.allocate_lock()
 _config.on_change(_retire)

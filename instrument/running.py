@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 from msgspec import Struct
 
 from instrument import context
+from instrument import recorder as recording
 from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp
 from instrument._counts import plus, tokens_of
@@ -102,7 +103,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
     added: Reading | None = None
     failure: str | None = None
     following: Following | None = None
-    announced: bool = False
+    announced: str | None = None
     done: bool = False
     reserved: Any = None
     allowed: int = 0
@@ -149,11 +150,17 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def returned(self, result: Any, read: Reader | None) -> None:
         """End with what the call returned, as `read` understands it."""
-        now_ns = self.recorder.now_ns()
-        if self.done or self.recorder.closed:
+        active = self.recorder
+        now = active.now_ns  # calling an attribute as a method takes longer
+        now_ns = now()
+        if self.done or active.closed:
             return
         try:
-            reading = None if read is None else self._read(read, result)
+            try:
+                reading = None if read is None else read(result)
+            except Exception as error:  # as in `_read`
+                reading = None
+                active.not_read(error, kind_name(type(result)))
             if self.site.asks:
                 reading = self._asked(result, reading)
             self._end(now_ns, reading, result)
@@ -243,9 +250,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def announce(self) -> None:
         """Write the begin line of a call that may last."""
-        self.announced = True
+        self.announced = format_timestamp(self.started_ns)
         line = BeginLine(
-            timestamp=format_timestamp(self.started_ns),
+            timestamp=self.announced,
             session_id=self.session.id,
             service=self.site.service,
             operation=self.site.operation,
@@ -306,9 +313,9 @@ class RunningOperation(Scope, eq=False, weakref=True):
             _announce(self)
 
     def _void(self) -> None:
-        if self.announced:
-            self.announced = False
-            self.recorder.write(VoidLine(self.id), self.recorder.now_ns())
+        if self.announced is not None:
+            line, self.announced = VoidLine(self.id, self.announced), None
+            self.recorder.write(line, self.recorder.now_ns())
 
     def _restart(self) -> None:
         self.started_ns, self.begun_ns = self.recorder.time_ns(), self.recorder.now_ns()
@@ -375,7 +382,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
             reading = reconciled(reading, self.given)
         own = reading = NOTHING if reading is None else reading
         owner = dropped = None
-        if reading is not NOTHING or self.added is not None:
+        is_plain = reading.is_plain and self.added is None
+        if not is_plain or (reading is not NOTHING and (self.parent is not None or self.claims)):
             own, owner, dropped = counted(self, reading, result, self.added)
         line = OperationLine(
             format_timestamp(self.started_ns),
@@ -384,7 +392,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
             site.operation,
             True,
             elapsed_ns / 1e9,
-            tokens_of(own),
+            own.total_tokens if is_plain else tokens_of(own),
             _NOTED_NOTHING if self.noted is None else active.clean_metadata(self.noted),
             self.id,
             self.parent_id,
@@ -408,7 +416,13 @@ class RunningOperation(Scope, eq=False, weakref=True):
             owner,
             pid=active.pid,  # with two more arguments, Python would collect them in a list first
         )
-        if reading is not NOTHING or dropped or own.details:
+        if not is_plain and (
+            own is not reading
+            or dropped
+            or reading.details is not None
+            or reading.outcome is not None
+            or reading.attempt is not None
+        ):
             put_beside(line, reading, own, dropped, active)
         if self.failure is not None and verdict is None:
             verdict = Reading(outcome="error", error_type="failed", error_message=self.failure)
@@ -419,7 +433,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
         if elapsed_ns > SLOW_NS or site.slow:
             site.slow = elapsed_ns > SLOW_NS
         self.done = True
-        active.write(line, now_ns)
+        write = active.write
+        write(line, now_ns)
         if session.gate is not None or active.gate is not None:
             _settle(self, line)
 
@@ -435,7 +450,7 @@ def begin(
     `model` and `noted`, its metadata, come before those of the site. Raises what the gates raise.
     """
     try:
-        active = recorder()
+        active = recording.in_force or recorder()
         if not active.enabled:
             return None
         kind = type(outer)
@@ -444,19 +459,23 @@ def begin(
         around: Any = active.outermost(active.now_ns()) if outer is None else outer
         parent = around if kind is RunningOperation else around.parent
         session = around.session
+        # calling an attribute as a method takes longer
+        new_id, time_ns, now_ns = active.new_id, active.time_ns, active.now_ns
         operation = RunningOperation(
             session,
             outer,
-            parent if parent is None or not parent.done else _running(parent),
+            parent
+            if parent is None or (not parent.done and parent.claims is not None)
+            else _running(parent),
             around.parent_id if parent is None else parent.id,
             False,
             site,
             session.trace_id,
             active,
-            active.new_id(),
-            active.time_ns(),
-            active.now_ns(),
-            {},
+            new_id(),
+            time_ns(),
+            now_ns(),
+            None,
             noted if site.metadata is None else copied(site.metadata),
             site.model if model is None else model,
         )
@@ -474,16 +493,21 @@ def begin(
 
 def _admit(operation: RunningOperation) -> None:
     """Ask the gates of session and settings; each gives back what all have if it refuses."""
-    for gate in operation.recorder.gates(operation.session):
-        gate.admit(operation)
+    active, session = operation.recorder, operation.session
+    if session.gate is not None:
+        session.gate.admit(operation)
+    if active.gate is not None:
+        active.gate.admit(operation)
     # what asking took is not the call's time
-    active = operation.recorder
     operation.started_ns, operation.begun_ns = active.time_ns(), active.now_ns()
 
 
 def _settle(operation: RunningOperation, line: OperationLine) -> None:
-    for gate in operation.recorder.gates(operation.session):
-        gate.settle(operation, line)
+    active, session = operation.recorder, operation.session
+    if session.gate is not None:
+        session.gate.settle(operation, line)
+    if active.gate is not None:
+        active.gate.settle(operation, line)
 
 
 def _give_back(operation: RunningOperation) -> None:
@@ -530,7 +554,12 @@ def _announce(operation: RunningOperation) -> None:
 
 
 def _running(parent: RunningOperation | None) -> RunningOperation | None:
-    """Return the nearest that has not ended yet: those before it are linked to by id alone."""
+    """Return the nearest that has not ended yet: those before it are linked to by id alone.
+
+    From now on it may be left claims.
+    """
     while parent is not None and parent.done:
         parent = parent.parent
+    if parent is not None and parent.claims is None:
+        parent.claims = {}
     return parent

@@ -183,7 +183,8 @@ def session(
     """Return a session to enter, `with` or `async with`, or to decorate a function with.
 
     - `name`: what people call it.
-    - `id`: join the session of this id, begun here or anywhere else, and its budget.
+    - `id`: join the session of this id, begun here or anywhere else, and its budget, or on this
+      log those around it.
     - `budget`: what may be spent in it, by all threads, tasks and processes, and in the sessions
       inside of it; what does not fit raises `BudgetExceeded` before it is called.
     - `metadata`: what is recorded with it.

@@ -28,6 +28,7 @@ from instrument.operation import Usage
 from instrument.recorder import current, recorder
 from instrument.running import RunningOperation, Site, begin
 from instrument.streams import give_back, give_back_stream
+from instrument.usage import prepare
 from instrument.wrappers import (
     async_generator_wrapper,
     coroutine_wrapper,
@@ -45,8 +46,10 @@ _TRACKED_ACCEPTS = "service, operation, model, usage, success, metadata or strea
 _TRACK_ACCEPTS = "service, model or metadata"
 _CALLABLE = "a function, method, class, partial or other callable"
 _BLOCK_SITES_KEPT = 4096
+_LOOK_FOR_DEAD_AT = 1024
 
-_sites: weakref.WeakKeyDictionary[Any, Site] = weakref.WeakKeyDictionary()
+# by id, without callbacks: Python drops what a signal handler raises in one
+_sites: dict[int, tuple[weakref.ref[Any], Site]] = {}
 _block_sites: dict[tuple[str, str], Site] = {}
 
 
@@ -96,6 +99,7 @@ def tracked(
         success=_callable("success", success),
         stream=_boolean("stream", stream),
     )
+    prepare(service)
     return partial(_decorated, site)
 
 
@@ -205,7 +209,7 @@ def _track_once(site: Site, target: Any) -> Any:
         target = target.__wrapped__
     if isinstance(target, FunctionType):
         wrapper = like(target, _wrapper(target, site))
-        _sites[wrapper] = site
+        _remember(wrapper, site)
         return wrapper
     return proxy(target, site)
 
@@ -282,9 +286,20 @@ def _default_name(target: Any) -> str:
 def _site_of(target: Any) -> Site | None:
     function = getattr(target, "__func__", target)
     if isinstance(function, FunctionType):
-        return _sites.get(function)
+        known = _sites.get(id(function))
+        return known[1] if known is not None and known[0]() is function else None
     site = getattr(type(target), "tracked_at_site", None)
     return site if isinstance(site, Site) else None
+
+
+def _remember(wrapper: Any, site: Site) -> None:
+    """Remember that a function is tracked, and forget of those that are gone now and then."""
+    size = len(_sites)
+    if size >= _LOOK_FOR_DEAD_AT and not size & (size - 1):
+        for key, (known, _) in [*_sites.items()]:
+            if known() is None:
+                _sites.pop(key, None)
+    _sites[id(wrapper)] = weakref.ref(wrapper), site
 
 
 def _block_site(service: str, operation: str) -> Site:

@@ -27,6 +27,7 @@ from instrument._kinds import (
     isgeneratorfunction,
     signature_of,
 )
+from instrument._said import is_cancellation
 from instrument.context import Scope, enter_session, leave, leave_session
 from instrument.running import RunningOperation, Site, begin
 from instrument.usage import new_merge
@@ -68,7 +69,8 @@ def sync_wrapper(function: Callable[..., Any], site: Site, give: Give) -> Callab
             return function(*args, **kwargs)
         try:
             context.scope.set(operation)
-            return give(operation, function(*args, **kwargs))
+            # handing on keywords costs more, even where there are none
+            return give(operation, function(*args, **kwargs) if kwargs else function(*args))
         except BaseException as error:
             operation.raised(error)
             raise
@@ -160,9 +162,9 @@ def async_generator_wrapper(
                 steps.returned()
                 return
             except BaseException as error:
-                argument = None
                 steps.leave()
-                steps.raised(error)
+                steps.raised(_cause_of(error, argument))
+                argument = None
                 raise
             steps.yielded(chunk)
             try:
@@ -171,6 +173,15 @@ def async_generator_wrapper(
                 step, argument = generator.athrow, error
 
     return wrapper
+
+
+def _cause_of(error: BaseException, thrown: Any) -> BaseException:
+    """Return why a generator ended: one that is being closed was left, even if that is cancelled.
+
+    An event loop that ends cancels what it has not finished closing.
+    """
+    closing = isinstance(thrown, GeneratorExit) and is_cancellation(type(error))
+    return thrown if closing else error
 
 
 def _first_step(generator: AsyncGenerator[Any, Any], argument: Any) -> Any:
@@ -437,10 +448,9 @@ def like(original: Any, wrapper: Any) -> Any:
     dressed: Any = wraps(original)(wrapper)
     dressed.__defaults__ = getattr(original, "__defaults__", None)
     dressed.__kwdefaults__ = getattr(original, "__kwdefaults__", None)
-    if sys.version_info < (3, 14):  # later, it would evaluate annotations too early
-        # for those who do not follow __wrapped__: getfullargspec, and so Celery
-        with suppress(TypeError, ValueError):
-            dressed.__signature__ = signature_of(original)
+    # for those who do not follow __wrapped__: getfullargspec, and so Celery
+    with suppress(TypeError, ValueError):
+        dressed.__signature__ = signature_of(original)
     code = getattr(original, "__code__", None)
     if code is not None and code.co_flags & _ITERABLE_COROUTINE:
         return coroutine(dressed)

@@ -62,6 +62,7 @@ def few_answers(log: UsageLog) -> dict[str, Any]:
         "operations": log.operations(),
         "sessions": log.sessions(limit=None),
         "all keys": log.summary(by=KEYS),
+        "service and day": log.summary(by=("service", "day")),
         "rows": log.sql("select * from operations order by timestamp, operation_id").fetchall(),
     }
     return {name: plain(answer) for name, answer in found.items()}

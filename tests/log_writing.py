@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,11 @@ def entered(session_id: str, **keys: Any) -> dict[str, Any]:
 
 def encoded(*lines: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+
+
+def exact(lines: bytes) -> bytes:
+    """Return lines with timestamps as the recorder writes them, which are read in another way."""
+    return re.sub(rb'(T\d\d:\d\d:\d\d)Z"', rb'\1.000000Z"', lines)
 
 
 def write(log_dir: Path, *lines: dict[str, Any] | bytes, name: str = SEGMENT) -> Path:

@@ -22,13 +22,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "instrument"
 LAYERS = {
     "words": "_root errors semconv",
     "values": "operation budget _clock",
-    "parts": "_guard _account _kinds _loading _files _kept _clean _hostnames _config carrier"
-    " context _processes _threads _collector _opentelemetry usage _counts pricing journal run_lock"
-    " ambient _ledger _spending",
+    "parts": "_guard _account _signature _kinds _loading _files _kept _clean _hostnames _config"
+    " carrier context _processes _threads _collector _opentelemetry usage _counts pricing journal"
+    " run_lock ambient _ledger _spending",
     "writing": "recorder _said _claims _finished running",
-    "reading": "archive _lines _scan _zones _snapshot _wanted _follow _begun _skew _stats _grouped"
-    " _costs _days _archived _gather _iterate _looks _sql _select _summary _survey _filing"
-    " _facts _batch _summing compaction retention _recovery _health _premises _doctor log",
+    "reading": "archive _lines _plain _scan _zones _snapshot _wanted _follow _begun _skew _stats"
+    " _grouped _costs _databases _days _archived _gather _iterate _figures _deep _looks _typed _sql"
+    " _bulk _fresh _recent _sums _select _summary _survey _ahead _filing _facts _batch _summing"
+    " compaction retention _recovery _health _premises _doctor log",
     "capture": "_gates _asking wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",
@@ -236,6 +237,13 @@ def loaded_by(statement: str) -> set[str]:
     code = f"{statement}; import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     return {name.removeprefix("instrument.") for name in loaded.split() if _is_ours(name)}
+
+
+def test_what_reads_a_provider_is_loaded_where_it_is_decorated_and_no_other() -> None:
+    for service, expected in (("openai", {"openai"}), ("gemini", {"google"}), ("mine", set())):
+        names = loaded_by(f"from instrument import tracked; tracked(service={service!r})(print)")
+        providers = {"anthropic", "cohere", "google", "openai", "tools"}
+        assert {name for name in providers if f"usage.{name}" in names} == expected
 
 
 def test_what_records_loads_nothing_that_reads_the_log() -> None:

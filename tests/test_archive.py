@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,11 @@ from child import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_questions import answers, few_answers, plain
-from log_writing import at, begin, encoded, entered, held, open_by_writers, operation, write
+from log_writing import at, begin, encoded, entered, exact, held, open_by_writers, operation, write
 from msgspec.structs import replace
 
-from instrument._archived import opened
 from instrument._batch import MOST_SESSION_FILES
+from instrument._databases import opened
 from instrument.archive import read_manifest, write_manifest
 from instrument.errors import ArchiveError, FormatError
 from instrument.log import UsageLog
@@ -159,6 +161,64 @@ def test_a_process_number_that_went_to_another_is_no_sign_of_life(tmp_path: Path
         assert log.operations(outcome="interrupted") == before
 
 
+def test_what_ended_by_a_clock_that_was_set_back_is_not_interrupted(tmp_path: Path) -> None:
+    write(tmp_path, exact(encoded(operation(1))), name=segment(DAYS[0]))
+    write(tmp_path, exact(encoded(begin(1), begin(2), operation(3))), name=segment(DAYS[1]))
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    assert log.compact().segments == 2
+    assert answers(log) == before
+    assert [each.outcome for each in log.operations()] == ["ok", "interrupted", "ok"]
+
+
+def test_signs_of_life_are_found_in_whichever_segment_they_are(tmp_path: Path) -> None:
+    write(tmp_path, exact(encoded(begin(1, pid=77))), name=segment(DAYS[0]))
+    write(tmp_path, exact(encoded(operation(2, pid=78))), name=segment(DAYS[1]))
+    write(tmp_path, exact(encoded(operation(90_000, pid=77))), name=segment(DAYS[2]))
+    log = UsageLog(tmp_path)
+    before = answers(log)
+    log.compact()
+    assert answers(log) == before
+    assert log.operations()[0].duration_seconds == 90_000
+
+
+def write_three_batches(log_dir: Path) -> None:
+    """Write three segments that are moved one by one, each with an operation that only began."""
+    padding = {"x": "y" * 900_000}
+    for number in range(1, 4):
+        first = number * 100
+        lines = (operation(first + each, metadata=padding) for each in range(65))
+        write(log_dir, *lines, begin(first + 80), name=segment(number=number))
+
+
+def test_what_several_batches_begin_and_end_is_told_apart(tmp_path: Path) -> None:
+    write_three_batches(tmp_path)
+    write(tmp_path, operation(180), begin(390, run="run9"), name=segment(number=3))
+    write(tmp_path, operation(390), name=segment(number=4))
+    log = UsageLog(tmp_path)
+    before = [(each.operation_id, each.outcome) for each in log.operations()]
+    assert [int(name or "", 16) for name, outcome in before if outcome == "interrupted"] == [
+        280,
+        380,
+    ]
+    assert log.compact().segments == 4
+    assert [(each.operation_id, each.outcome) for each in log.operations()] == before
+
+
+def test_what_ends_while_batches_are_moved_was_not_interrupted(tmp_path: Path) -> None:
+    write_three_batches(tmp_path)
+    late, log = iter([operation(380)]), UsageLog(tmp_path)
+
+    def end_late(size: float) -> None:
+        for each in late:
+            write(tmp_path, each, name=segment(number=9))
+
+    log.compact(advance=end_late)
+    assert log.compact().segments == 1
+    found = {each.operation_id: each.outcome for each in log.operations()}
+    assert [found[f"{each:016x}"] for each in (180, 280, 380)] == ["interrupted"] * 2 + ["ok"]
+
+
 ODD = {
     "torn": b'{"timestamp":"2026-11-20T12:00:01Z","session_id":"wo\n',
     "unknown key": encoded(operation(3, colour="red")),
@@ -173,12 +233,29 @@ ODD = {
     "surrogate": encoded(operation(3)).replace(b"gemini", b"gem\\ud800ni"),
     "NUL": encoded(operation(3, error_message="a\0b", metadata={"k\0": "\0"})),
     "numbers": encoded(operation(3, metadata={"a": 1e300, "b": 2**70, "c": -0.0, "d": [1.50]})),
+    "numbers too large": encoded(operation(3)).replace(b"{}", b'{"a":1e400,"b":[-1.5E+999]}'),
+    "details behind an escape": encoded(operation(3, model="gpt-5", input_tokens=9)).replace(
+        b"{}", b'{"usage\\u005fdetails":{"responses":2,"service_tier":"odd"}}'
+    ),
     "metadata is no object": encoded(operation(3, metadata=[1])),
     "contradiction": encoded(operation(3, success=True, outcome="error", error_type="E")),
     "unknown outcome": encoded(operation(3, outcome="odd")),
     "of a newer version": encoded(operation(3, v=2, type="bookmark")),
     "no session": encoded(operation(3, session_id=None)),
     "long session": encoded(operation(3, session_id="s" * 5000)),
+    "long line": encoded(operation(3, metadata={"x": "y" * 3_000_000})),
+    "nulls": encoded(operation(3)).replace(b'"work"', b"null").replace(b"{}", b"null")[:-2]
+    + b',"pid":null,"outcome":null,"model":null,"cost_usd":null}\n',
+    "blanks within": encoded(operation(3)).replace(b",", b" ,\t").replace(b":", b" : ", 1),
+    "carriage return": encoded(operation(3))[:-1] + b"\r\n",
+    "blank lines": b"\n\n" + encoded(operation(3)) + b"\n",
+    "escapes": encoded(operation(3)).replace(b"gemini", b"\\u0067emini\\/"),
+    "key twice, escaped": encoded(operation(3))[:-2] + b',"t\\u006fkens":11}\n',
+    "key twice, null": encoded(operation(3))[:-2] + b',"tokens":null}\n',
+    "two on a line": encoded(operation(3))[:-1] + b" " + encoded(operation(2)),
+    "exponent": encoded(operation(3)).replace(b"1.0", b"1E-1"),
+    "minus zero": encoded(operation(3, duration_seconds=-0.0, cost_usd=-0.0)),
+    "whole as fraction": encoded(operation(3)).replace(b"10", b"10.0"),
     "first year": encoded(operation(3, timestamp="0001-01-02T00:00:00.000000Z")),
     "last year": encoded(operation(3, timestamp="9999-12-30T00:00:00.000000Z")),
     "twice": encoded(operation(1)),
@@ -189,10 +266,13 @@ ODD = {
 }
 
 
+@pytest.mark.parametrize("form", [bytes, exact])
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
-def test_odd_lines_mean_the_same_in_the_archive(tmp_path: Path, lines: bytes) -> None:
-    write(tmp_path, operation(1), lines)
-    write(tmp_path, operation(4), name=segment(number=2))
+def test_odd_lines_mean_the_same_in_the_archive(
+    tmp_path: Path, lines: bytes, form: Callable[[bytes], bytes]
+) -> None:
+    write(tmp_path, form(encoded(operation(1)) + lines))
+    write(tmp_path, form(encoded(operation(4))), name=segment(number=2))
     log = UsageLog(tmp_path)
     before = few_answers(log)
     log.compact()
@@ -227,6 +307,7 @@ keys = st.fixed_dictionaries(
         "outcome": st.sampled_from(["cancelled", "partial"]),
         "error_type": st.sampled_from(["E", None]),
         "metadata": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        "attempt": st.integers(1, 3),
         "pid": st.sampled_from([77, 78]),
         "colour": st.just("red"),
     },
@@ -254,10 +335,13 @@ events = st.one_of(
 )
 
 
-def write_events(log_dir: Path, written: list[Any]) -> None:
-    """Write a log in which each operation has an id and begins and ends at most once."""
-    line = encoded(operation(500_000))
-    for number, (kind, what, name) in enumerate(written):
+def write_events(log_dir: Path, written: list[Any], already: int = 0) -> None:
+    """Write a log in which each operation has an id and begins and ends at most once.
+
+    Goes on with one in which so many stand `already`.
+    """
+    line = encoded(operation(500_000 + already))
+    for number, (kind, what, name) in enumerate(written[already:], already):
         if kind == "odd":
             line = what.replace(b"%016x" % 3, b"%016x" % number)
         elif kind in ("operation", "begun"):
@@ -271,7 +355,19 @@ def write_events(log_dir: Path, written: list[Any]) -> None:
         if kind == "begun":
             shared = {key: what[key] for key in ("timestamp", "session_id") if key in what}
             write(log_dir, begin(number, **shared), name=segment(DAYS[0]))
-        write(log_dir, line, name=name)
+        write(log_dir, line if number % 2 else exact(line), name=name)
+
+
+def growing(log_dir: Path, written: list[Any], count: int) -> Iterator[None]:
+    """Write a log in about so many steps, and compact some of it once; yield behind each."""
+    step = max(1, len(written) // count)
+    for end in range(step, len(written) + 1, step):
+        write_events(log_dir, written[:end], already=end - step)
+        yield
+        if end == 2 * step:
+            with open_by_writers(*sorted(log_dir.glob("journal/*"))[1::2]):
+                UsageLog(log_dir).compact()
+            yield
 
 
 @settings(max_examples=8, deadline=None)
@@ -370,6 +466,47 @@ def test_a_new_segment_of_an_old_name_counts(tmp_path: Path) -> None:
     assert answers(log) == before
 
 
+def test_a_new_segment_that_begins_like_a_torn_one_of_its_name_counts(tmp_path: Path) -> None:
+    line = encoded(operation(1))
+    for size in (1, len(line) // 2, len(line) - 1):
+        log = UsageLog(tmp_path / str(size))
+        path = write(tmp_path / str(size), operation(1))
+        path.write_bytes(line[:size])
+        log.compact()
+        assert not path.exists()
+        path.write_bytes(encoded(operation(1), operation(2)))
+        assert [each.tokens for each in log.operations()] == [10, 10]
+        before = answers(log)
+        log.compact()
+        assert answers(log) == before
+
+
+def test_a_torn_segment_that_comes_back_and_is_gone_on_with_counts_once(tmp_path: Path) -> None:
+    first, second, third = (operation(each, metadata={"n": each}) for each in (1, 2, 3))
+    torn = encoded(first) + encoded(second)[:-9]
+    path = write(tmp_path)
+    path.write_bytes(torn)
+    log = UsageLog(tmp_path)
+    log.compact()
+    path.write_bytes(torn + b"\n" + encoded(third))
+    assert [each.metadata for each in log.operations()] == [{"n": 1}, {"n": 3}]
+    assert log.skipped_count == 0  # what is torn there is in the archive
+
+
+def test_a_later_copy_of_a_torn_segment_counts_once(tmp_path: Path) -> None:
+    nobody = operation(2, operation_id=None)
+    head = encoded(operation(1), nobody, {"type": "dropped", "timestamp": at(1), "count": 5})
+    path = write(tmp_path)
+    path.write_bytes(head + encoded(operation(3))[:60])
+    log = UsageLog(tmp_path)
+    log.compact()
+    path.write_bytes(head + encoded(operation(3)))
+    for _ in range(2):
+        assert [each.tokens for each in log.operations()] == [10, 10, 10]
+        assert log.health().dropped_in_log_count == 5
+        log.compact()
+
+
 def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -> None:
     write(tmp_path, operation(1))
     log = UsageLog(tmp_path)
@@ -382,6 +519,23 @@ def test_files_that_no_manifest_names_count_for_nothing_and_go(tmp_path: Path) -
     write(tmp_path, operation(5), name=segment(DAYS[0]))
     log.compact()
     assert (orphan.exists(), first.exists()) == (False, True)
+
+
+def test_what_a_compaction_left_that_was_killed_at_its_end_goes_with_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, operation(1))
+    log = UsageLog(tmp_path)
+    log.compact()
+    scratch = tmp_path / "archive/unfinished-abc"
+    scratch.mkdir()
+    (scratch / "rows.parquet").write_bytes(b"some")
+    replaced = tmp_path / "archive/sessions/0123456789abcdef.parquet"
+    replaced.write_bytes(b"some")
+    log.compact()
+    assert not scratch.exists()
+    assert not replaced.exists()
+    assert len(log.operations()) == 1
 
 
 def test_files_of_sessions_that_were_put_together_are_gone_at_once(tmp_path: Path) -> None:
@@ -566,3 +720,38 @@ def test_what_is_archived_is_not_imported_again(tmp_path: Path) -> None:
     assert log.compact(all=True).operations == 1
     assert run(program, tmp_path) == ("0", "")
     assert len(log.operations()) == 1
+
+
+LOADED = """
+import sys
+from instrument import UsageLog, configure
+configure(prices={prices})
+log = UsageLog({log_dir!r})
+print(log.stats("work").cost_usd, "genai_prices" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("prices", [None, {"gpt-5": {"input": 2.0, "output": 20.0}}])
+def test_readers_of_an_archive_need_not_load_its_price_list(
+    tmp_path: Path, prices: dict[str, dict[str, float]] | None
+) -> None:
+    keys = {"model": "gpt-5", "provider": "openai", "input_tokens": 900, "output_tokens": 100}
+    write(tmp_path, operation(1, tokens=1000, **keys))
+    log = UsageLog(tmp_path)
+    log.compact()
+    listed = log.stats("work").cost_usd
+    own = (900 * 2 + 100 * 20) / 1e6
+    text = LOADED.format(prices=prices, log_dir=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == [str(listed if prices is None else own), "False"]
+
+
+def test_rates_of_another_price_list_are_not_those_of_this_one(tmp_path: Path) -> None:
+    keys = {"model": "gpt-5", "provider": "openai", "input_tokens": 900, "output_tokens": 100}
+    write(tmp_path, operation(1, tokens=1000, **keys))
+    log = UsageLog(tmp_path)
+    log.compact()
+    write_manifest(tmp_path, replace(read_manifest(tmp_path), prices="another"))
+    text = LOADED.format(prices=None, log_dir=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == [str(log.stats("work").cost_usd), "True"]

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import child
 import pytest
@@ -18,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instrument import Budget, BudgetExceeded, UsageLog, session, track
-from instrument._ledger import NOTHING, Amounts, Header, Kind, Ledger, read_ledger
+from instrument._clock import reseed
+from instrument._ledger import NOTHING, Header, Ledger, State, name_of, read_ledger
 from instrument.testing import CapturedOperations
 
 WORK = """
@@ -132,6 +134,52 @@ def test_programs_share_it_through_the_environment(
     assert {each.parent_session_id or each.session_id for each in capture_operations} == {work.id}
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        ("raise", "raise", "refused"),
+        ("raise", "warn", "warned"),
+        ("warn", "raise", "refused"),
+        ("warn", "warn", "warned"),
+        (print, "warn", "warned"),
+        ("warn", print, "refused"),
+    ],
+)
+def test_children_do_on_excess_as_the_session_that_started_them(
+    capture_operations: CapturedOperations, first: Any, later: Any, expected: str
+) -> None:
+    program = child.PRELUDE + child.dedent("""
+        import os, subprocess, sys, warnings
+        from instrument import BudgetExceeded, current_session
+        warnings.simplefilter("ignore")
+
+        def acted():
+            try:
+                with track("t", service="s"): pass
+            except BudgetExceeded:
+                return "refused"
+            return "warned"
+
+        print(acted())
+        if len(sys.argv) == 1:  # and so do their own
+            sys.stdout.flush()
+            environment = {**os.environ, **current_session().env()}
+            again = [sys.executable, "-c", sys.orig_argv[-1], "again"]
+            subprocess.run(again, env=environment, check=True)
+        """)
+    with session(id="job", budget=Budget(operations=1, on_exceed=first)):
+        _spend(1)
+    with session(id="job", budget=Budget(operations=1, on_exceed=later)) as work:
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, **work.env()},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert ran.stdout.split() == [expected, expected]
+
+
 def _spend(count: int) -> None:
     for _ in range(count):
         with track("t", service="s"):
@@ -160,6 +208,34 @@ with session(id="job", budget=Budget(operations=6_000, tokens=10**9)):
     assert state.operations == 6_000
     assert 6_000 - 16 <= made.operation_count <= 6_000
     assert made.total_tokens <= state.tokens
+
+
+def test_who_joins_an_inner_session_is_inside_of_the_budgets_around_it(tmp_path: Path) -> None:
+    program = """
+    from instrument import Budget
+    with session(id="all", budget=Budget(operations=5)), session(id="job", budget=Budget(tokens=9)):
+        with session(id="step"), track("t", service="s"):
+            pass
+    """
+    child.run(program, tmp_path)
+    program = """
+    from instrument import Budget, BudgetExceeded
+    def calls_until_refused():
+        for number in range(9):
+            try:
+                with track("t", service="s"): pass
+            except BudgetExceeded as error:
+                return number, error.name
+    with session(id="step"):
+        print(*calls_until_refused())
+    with session(id="other"):
+        print(calls_until_refused())
+    with session(id="next", budget=Budget(operations=3)), session(id="step"):
+        print(*calls_until_refused())
+    with session(id="step"):
+        print(*calls_until_refused())
+    """
+    assert child.run(program, tmp_path) == ("4 all\nNone\n3 next\n0 next", "")
 
 
 def test_what_a_dead_process_reserved_stays_spent(tmp_path: Path) -> None:
@@ -230,15 +306,16 @@ def test_all_who_share_a_ledger_agree_whatever_they_do(
     opening = Header(name="b", limits=limits, generation_bytes=generation_bytes)
     ledgers = [Ledger(directory, lambda: opening) for _ in range(3)]
     operations, tokens = 0, 0
-    for number, (who, settles, reserve, use) in enumerate(steps):
-        ledger, id_ = ledgers[who], f"{number:016x}"
+    for who, settles, reserve, use in steps:
+        ledger = ledgers[who]
         fits = operations < 50 and tokens + max(reserve, 1) <= 600
-        assert ledger.reserve(id_, reserve, 0, 0) == fits
-        if fits:
+        number = ledger.reserve((reserve, 0, 0))
+        assert (number is not None) == fits
+        if number is not None:
             operations, tokens = operations + 1, tokens + reserve
             if settles:
-                kind = Kind("s;,\n", f"o{who}", None)
-                ledger.settle(id_, Amounts(1, reserve), Amounts(1, use), kind, unpriced=0)
+                name = name_of("s;,\n", f"o{who}", None)
+                ledger.settle(number, (reserve, 0, 0), (use, 0, 0), name, unpriced=0)
                 tokens += use - reserve
     for ledger in ledgers:
         state = ledger.caught_up()
@@ -256,11 +333,10 @@ def test_a_torn_or_strange_record_counts_for_nothing(
     directory = tmp_path_factory.mktemp("ledger") / "b"
     opening = Header(name="b", limits=(100, None, None, None))
     ledger = Ledger(directory, lambda: opening)
-    ledger.reserve("0" * 16, 0, 0, 0)
+    ledger.reserve(NOTHING)
     with open(next(directory.iterdir()), "ab") as file:
         file.write(b"\n" + noise.replace(b";", b"").replace(b"\n", b"\nx"))
-    for number in range(after):
-        assert ledger.reserve(f"{number + 1:016x}", 0, 0, 0)
+    assert None not in [ledger.reserve(NOTHING) for _ in range(after)]
     assert ledger.caught_up().operations == 1 + after
     assert read_ledger(directory)[1].operations == 1 + after
 
@@ -270,13 +346,13 @@ def test_threads_that_share_a_ledger_over_its_generations_lose_nothing(tmp_path:
     ledger = Ledger(tmp_path / "b", lambda: opening)
     barrier = threading.Barrier(8)
 
-    def spend(thread: int) -> int:
+    def spend(_: int) -> int:
         barrier.wait()
         let_in = 0
-        for number in range(400):
-            id_ = f"{thread:08x}{number:08x}"
-            if ledger.reserve(id_, 0, 0, 0):
-                ledger.settle(id_, NOTHING, NOTHING, Kind("s", "o", None), unpriced=0)
+        for _ in range(400):
+            number = ledger.reserve(NOTHING)
+            if number is not None:
+                ledger.settle(number, NOTHING, NOTHING, name_of("s", "o", None), unpriced=0)
                 let_in += 1
         return let_in
 
@@ -289,10 +365,61 @@ def test_threads_that_share_a_ledger_over_its_generations_lose_nothing(tmp_path:
 
 def test_a_ledger_may_be_used_in_a_fork(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(10, None, None, None)))
-    ledger.reserve("a" * 16, 0, 0, 0)
+    ledger.reserve(NOTHING)
     pid = os.fork()
     if pid == 0:
-        let_in = [ledger.reserve(f"{number:016x}", 0, 0, 0) for number in range(5)]
-        os._exit(0 if all(let_in) else 1)
+        os._exit(int(None in [ledger.reserve(NOTHING) for _ in range(5)]))
     assert os.waitpid(pid, 0)[1] == 0
     assert ledger.caught_up().operations == 6
+
+
+def test_forks_that_share_a_ledgers_descriptor_at_once_lose_nothing(tmp_path: Path) -> None:
+    limit = 2_000
+    opening = Header(name="b", limits=(limit, None, None, None), generation_bytes=8_000)
+    ledger = Ledger(tmp_path / "b", lambda: opening)
+    ledger.open()
+    reading, writing = os.pipe()
+    children: list[int] = []
+    while len(children) < 3 and 0 not in children:
+        children.append(os.fork())
+    reseed()  # as the recorder has it done in every fork
+    made = 0
+    while ledger.reserve(NOTHING) is not None:
+        made += 1
+    os.write(writing, f"{made}\n".encode())
+    if 0 in children:
+        os._exit(0)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    os.close(writing)
+    with open(reading) as counts:
+        assert sum(map(int, counts)) == ledger.caught_up().operations == limit
+
+
+LIMITS = st.tuples(*[st.integers(1, 3) | st.just(1 << 62)] * 4)
+
+
+@given(LIMITS, st.tuples(*[st.integers(0, 3)] * 4), st.tuples(*[st.integers(0, 3)] * 3))
+def test_what_is_refused_lacks_something(
+    limits: tuple[int, int, int, int], spent: tuple[int, ...], held: tuple[int, int, int]
+) -> None:
+    state = State(limits, *spent)
+    assert (state.reserved(*held) is None) == (state.lacks(*held) is not None)
+
+
+def test_a_descriptor_that_the_program_closed_is_opened_anew(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(3, None, None, None)))
+    for _ in range(3):
+        assert ledger.reserve(NOTHING) is not None
+        os.close(ledger.now().opened.descriptor)
+    assert ledger.reserve(NOTHING) is None
+
+
+def test_where_a_file_has_no_position_records_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "lseek", lambda *_: 0)
+    opening = Header(name="b", limits=(5, None, None, None))
+    ledgers = [Ledger(tmp_path / "b", lambda: opening) for _ in range(2)]
+    made = [each.reserve(NOTHING) is not None for _ in range(4) for each in ledgers]
+    assert made == [True] * 5 + [False] * 3
+    assert {each.caught_up().refused for each in ledgers} == {3}

@@ -153,6 +153,14 @@ def test_first_calls_at_once_reserve_a_hundredth_each() -> None:
         assert state.spent.operations == 1
 
 
+def test_a_first_call_of_another_kind_reserves_what_any_call_took() -> None:
+    with session(budget=Budget(usd=100)):
+        call("small", usd=8)
+        call("large", usd=90)
+        with pytest.raises(BudgetExceeded, match=r"the call may take \$49"):
+            call("other")
+
+
 def test_a_first_call_reserves_of_every_limit() -> None:
     whole = Budget(tokens=150, usd=3, seconds=1_000)
     with session(id="r", budget=whole), track("outer", service="s"):

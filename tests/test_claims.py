@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import subprocess
@@ -322,6 +323,36 @@ def test_an_equal_response_without_an_id_is_the_outer_operations_own(
 
     tracked(service="s", operation="outer")(outer)()
     assert named(capture_operations, "outer").tokens == 8
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, json.dumps, lambda one: {"answer": "x", "usage": {**one["usage"]}}],
+)
+def test_a_copy_of_a_response_without_an_id_is_not_counted_again(
+    capture_operations: CapturedOperations, copied: Callable[[Any], Any]
+) -> None:
+    def outer() -> Any:
+        return [copied(inner(embedding())), copied(inner(embedding()))]
+
+    tracked(service="s", operation="outer")(outer)()
+    assert sum(each.tokens or 0 for each in capture_operations) == 16
+
+
+def test_of_more_equal_responses_than_were_counted_the_rest_is_the_outer_operations_own(
+    capture_operations: CapturedOperations,
+) -> None:
+    def outer() -> Any:
+        return [copy.deepcopy(inner(embedding())), embedding(), embedding()]
+
+    tracked(service="s", operation="outer")(outer)()
+    assert named(capture_operations, "outer").tokens == 16
+
+
+def test_counts_that_are_none_are_no_copy_of_any(capture_operations: CapturedOperations) -> None:
+    odd = {**embedding(), "usage": {"prompt_tokens": [], "total_tokens": {}}}
+    tracked(service="s", operation="outer")(lambda: [inner(odd), copy.deepcopy(odd)])()
+    assert [each.tokens for each in capture_operations] == [None, None]
 
 
 def test_counted_responses_are_not_kept_and_their_addresses_are_not_trusted(

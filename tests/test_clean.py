@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instrument import Operation, current_operation, track, tracked
+from instrument._clean import jsonable, plain_copy
 from instrument.testing import capture
 
 pytestmark = pytest.mark.usefixtures("fresh_warnings")
@@ -250,3 +251,21 @@ def test_metadata_given_when_decorating_is_copied_for_each_call() -> None:
         call()
     assert [each.metadata for each in operations] == [{"tags": ["a", "b"]}] * 2
     assert shared == {"tags": ["a"]}
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([*Colour, *Level])
+)
+
+
+@given(st.dictionaries(st.text(max_size=3) | st.integers(), VALUES, max_size=4))
+def test_a_plain_copy_is_what_is_recorded_or_there_is_none(metadata: dict[Any, Any]) -> None:
+    copy = plain_copy(metadata)
+    if copy is not None:
+        assert repr(copy) == repr(jsonable(metadata))
+        assert copy is not metadata

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,14 +43,17 @@ def spend(times: int) -> None:
 
 
 def command(log: Path, *arguments: str, **environment: str) -> str:
-    ran = subprocess.run(
+    return ran(log, *arguments, **environment).stdout
+
+
+def ran(log: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "instrument", *arguments],
         env={"INSTRUMENT_DIR": str(log), "COLUMNS": "80", "TZ": "UTC"} | environment,
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
-    return ran.stdout
 
 
 @pytest.fixture
@@ -104,12 +109,62 @@ def test_stats_mark_a_session_that_was_refused_a_call(log_dir: Path) -> None:
     assert json.loads(command(log_dir, "stats", "@last", "--json"))["budgets"] == []
 
 
-def test_pruning_forgets_budgets_that_nobody_spends_of(log_dir: Path) -> None:
-    old = time.time() - 3_000_000
+def test_the_torn_records_of_killed_processes_are_no_damage(log_dir: Path) -> None:
     [ledger] = (log_dir / "budgets" / "session-job").iterdir()
-    os.utime(ledger, (old, old))
+    record = ledger.read_bytes().rpartition(b"\n")[2]
+    with ledger.open("ab") as file:
+        for length in range(len(record)):
+            file.write(b"\n" + record[:length])
+    (log_dir / "budgets" / "session-begun").mkdir(mode=0o700)
+    assert examined(log_dir) == ("ok", [])
+    assert damage(log_dir) == ""
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "cut short": ("problem", lambda data: data[:20]),
+    "emptied": ("problem", lambda data: b""),
+    "no header": ("problem", lambda data: b"\0" * len(data)),
+    "another header": ("problem", lambda data: b'{"v":1};' + data[data.index(b"\n") :]),
+    "a hole": ("note", lambda data: data[:-90] + b"\0" * 60 + data[-30:]),
+    "another program's line": ("note", lambda data: data + b"\nsome text"),
+    "a flipped byte": ("note", lambda data: data.replace(b"\ns,", b"\nS,", 1)),
+}
+
+
+@pytest.mark.parametrize(("level", "harm"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_ledger_is_named_with_its_cure(
+    log_dir: Path, level: str, harm: Callable[[bytes], bytes]
+) -> None:
+    place = log_dir / "budgets" / "session-job"
+    [ledger] = place.iterdir()
+    ledger.write_bytes(harm(ledger.read_bytes()))
+    assert examined(log_dir) == (level, [str(place)])
+    assert f"remove {place}: its budget begins anew" in damage(log_dir)
+    assert "other" in command(log_dir, "budget")
+    shutil.rmtree(place)
+    assert examined(log_dir) == ("ok", [])
+
+
+def examined(log_dir: Path) -> tuple[str, list[str]]:
+    """Return what the doctor says of budgets, and which ledgers it names."""
+    (found,) = (each for each in UsageLog(log_dir).doctor() if each.check == "budgets")
+    return found.level, [each["path"] for each in found.details["examples"]]
+
+
+def damage(log_dir: Path) -> str:
+    return ran(log_dir, "budget").stderr
+
+
+def test_pruning_forgets_budgets_that_nobody_spends_of(log_dir: Path) -> None:
+    with session(id="job", budget=Budget(operations=3)), session(id="step"):
+        pass
+    place = log_dir / "budgets"
+    old = time.time() - 3_000_000
+    for path in (*(place / "session-job").iterdir(), place / "within-step"):
+        os.utime(path, (old, old))
     UsageLog(log_dir).prune(timedelta(days=30))
     assert {each.name for each in UsageLog(log_dir).budgets()} == {"all", "other"}
+    assert not (place / "within-step").exists()
 
 
 def test_what_is_logged_afterwards_is_counted(log_dir: Path) -> None:

@@ -297,6 +297,9 @@ def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:
         # whoever runs the tests in the background ignores it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        while maps.exists() and b"duckdb" not in maps.read_bytes():
+            time.sleep(0.1)
         time.sleep(1.5)
         for _ in range(20):  # DuckDB looks for one between its steps
             process.send_signal(signal.SIGINT)

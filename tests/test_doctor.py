@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime.now(UTC)
 CHECKS = [
     *("writable", "permissions", "size", "disk", "format"),
-    *("interrupted", "damaged", "archive", "dropped", "clock", "locks"),
+    *("interrupted", "damaged", "archive", "dropped", "clock", "locks", "budgets"),
 ]
 CONDITIONS = (
     {"COLUMNS": "60"},
@@ -392,6 +392,7 @@ def test_it_is_readable_at_any_width_on_any_terminal(
         ["problem", "dropped:"],
         ["problem", "clock:"],
         ["note", "locks:"],
+        ["ok", "budgets:"],
     ]
     assert lines[-1] == "3 problems, 2 notes"
 

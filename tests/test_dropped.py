@@ -53,6 +53,20 @@ def test_a_full_disk_is_told_after_the_first_line_that_fits_again(tmp_path: Path
     assert list(json.loads(telling)) == ["type", "timestamp", "count", "reason", "pid"]
 
 
+def test_a_line_cut_short_while_nothing_was_due_is_closed_and_told_of(tmp_path: Path) -> None:
+    program = f"{FULL}for n in range(5): ask()\nfill(100)\nask()\nmake_room()\nask(); ask()"
+    run(program, tmp_path)
+    assert told(tmp_path) == [(1, "the line was cut short (is the disk full?)")]
+    assert recorded(tmp_path) == 8
+    assert [len(line) for line in raw_lines(tmp_path) if not line.endswith(b"}")] == [100]
+
+
+def test_a_disk_that_is_full_while_nothing_was_due_is_told_of(tmp_path: Path) -> None:
+    run(f"{FULL}for n in range(5): ask()\nfill()\nask()\nmake_room()\nask(); ask()", tmp_path)
+    assert told(tmp_path) == [(1, "File too large")]
+    assert recorded(tmp_path) == 8
+
+
 def test_each_fault_is_told_once_with_what_it_alone_cost(tmp_path: Path) -> None:
     once = "fill()\nfor n in range({}): ask()\nmake_room()\nask(); ask()\n"
     run(FULL + once.format(3) + once.format(5), tmp_path)

@@ -234,7 +234,8 @@ def test_whole_records_on_a_damaged_line_are_kept_and_the_damage_is_told() -> No
 
 def test_the_nan_of_other_writers_is_no_damage() -> None:
     found = read_one(original(duration_seconds=float("nan"), metadata={"x": float("inf")}))
-    assert (found.duration_seconds, found.metadata) == (0.0, {"x": None})
+    told = {"x": "Infinity", "impossible_usage": {"duration_seconds": "NaN"}}
+    assert (found.duration_seconds, found.metadata) == (0.0, told)
 
 
 def test_blank_lines_are_nothing() -> None:

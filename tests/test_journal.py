@@ -134,18 +134,22 @@ def test_a_line_that_lacks_no_more_than_its_newline_is_kept(
 
 
 def test_a_line_that_another_is_still_writing_is_not_torn(tmp_path: Path) -> None:
-    journal, written = opened(tmp_path), threading.Event()
-    journal.append(b"1\n", 0)
-    with segment(tmp_path).open("ab", buffering=0) as file:
-        file.write(b"x")
-        another = threading.Thread(
-            target=lambda: [file.write(b"x") for _ in iter(written.is_set, True)]
+    program = """
+        from instrument.journal import Journal
+        log_dir = Path(os.environ["INSTRUMENT_DIR"])
+        journal = Journal(
+            log_dir, fsync=False, max_bytes=10**9, report=lambda *_: None, grown=lambda _: None
         )
-        another.start()
-        journal.append(b"2\n", SECOND_NS)
-        written.set()
-        another.join()
-    assert segment(tmp_path).read_bytes().count(b"\n") == 2
+        journal.append(b"1\\n", 0)
+        (path,) = segments(log_dir)
+        file = path.open("ab", buffering=0)
+        file.write(b"x")
+        # between any two looks at the end of the file
+        sys.addaudithook(lambda event, _: event == "os.utime" and file.write(b"x"))
+        journal.append(b"2\\n", 1_000_000_000)
+        """
+    assert run(program, tmp_path) == ("", "")
+    assert [each for _, each in segments(tmp_path).items()] == [b"1\nxx2\n"]
 
 
 def test_a_log_beyond_its_size_is_said_once_and_recording_goes_on(tmp_path: Path) -> None:
@@ -209,9 +213,11 @@ def test_the_programs_own_file_is_not_written_into_when_it_has_our_number(tmp_pa
     assert len(UsageLog(tmp_path / "log").operations()) == 2
 
 
-def test_a_descriptor_closed_behind_our_back_costs_no_record(tmp_path: Path) -> None:
-    run("ask()\nos.closerange(3, 65536)\nask()", tmp_path, "-W", "error")
-    assert len(UsageLog(tmp_path).operations()) == 2
+@pytest.mark.parametrize("before", [1, 5], ids=["while a look is due", "while nothing is"])
+def test_a_descriptor_closed_behind_our_back_costs_no_record(before: int, tmp_path: Path) -> None:
+    program = f"for n in range({before}): ask()\nos.closerange(3, 65536)\nask(); ask()"
+    run(program, tmp_path, "-W", "error")
+    assert len(UsageLog(tmp_path).operations()) == before + 2
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
@@ -295,6 +301,35 @@ def test_what_happens_to_the_segment_is_noticed_while_the_lock_is_kept(
     disturb(segment(tmp_path))
     journal.append(b"3\n", long_ago + SECOND_NS)
     assert segments(tmp_path) == {"2026-11-22 0001": expected}
+
+
+@pytest.mark.parametrize(("apart", "keeps"), [(1, True), (1000, False)])
+def test_one_slow_write_alone_has_no_write_keep_the_lock(
+    apart: int, keeps: bool, tmp_path: Path
+) -> None:
+    program = f"""
+        import os, sys, threading, time
+        from pathlib import Path
+        from instrument._account import Account
+        from instrument.journal import Journal
+
+        over = threading.Event()
+        thread = threading.Thread(target=over.wait)
+        thread.start()
+        account = Account()
+        told = lambda *what: None
+        log_dir = Path(os.environ["INSTRUMENT_DIR"])
+        journal = Journal(
+            log_dir, fsync=False, max_bytes=10**9, report=told, grown=told, account=account
+        )
+        for number in range(3):
+            account.recorded_count = {apart} * number
+            journal.append(b"1\\n", time.perf_counter_ns() - 10_000_000)
+        over.set()
+        thread.join()
+        print("ctypes" in sys.modules)
+    """
+    assert run(program, tmp_path) == (str(keeps), "")
 
 
 def test_a_directory_that_vanishes_between_two_steps_is_made_again(tmp_path: Path) -> None:

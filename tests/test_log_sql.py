@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from child import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_writing import START, begin, operation, write
+from log_writing import START, begin, encoded, exact, operation, write
 
+from instrument._scan import MAX_LINE_BYTES
 from instrument.errors import InstrumentError, QueryError
 from instrument.log import UsageLog
 from instrument.operation import Operation
@@ -93,6 +95,33 @@ def test_a_file_that_changes_under_a_name_with_offsets_keeps_utc(tmp_path: Path)
     assert [when.astimezone(UTC) for (when,) in rows] == [START]
 
 
+def test_an_odd_line_behind_many_of_the_recorder_is_read_like_any(tmp_path: Path) -> None:
+    lines = exact(encoded(*map(operation, range(1, 1000))))
+    write(tmp_path, lines)
+    log = UsageLog(tmp_path)
+    query = "select count(*), min(cast(extra as varchar)), sum(tokens) from operations"
+    assert log.sql(query).fetchall() == [(999, "{}", 9990)]
+    write(tmp_path, operation(2000, colour="red"))
+    assert log.sql(query).fetchall() == [(1000, '{"colour":"red"}', 10_000)]
+
+
+def test_a_line_that_is_too_long_is_counted_by_every_reader(tmp_path: Path) -> None:
+    lines = exact(encoded(*map(operation, range(1, 4))))
+    write(tmp_path, lines, b"x" * (MAX_LINE_BYTES + 1), b"\n", lines.replace(b"000", b"111"))
+    log = UsageLog(tmp_path)
+    assert log.sql("select count(*) from operations").fetchall() == [(6,)]
+    assert log.skipped_count == 1
+
+
+def test_a_file_that_is_written_anew_is_looked_at_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, exact(encoded(*map(operation, range(1, 1000)))))
+    log = UsageLog(tmp_path)
+    query = "select distinct cast(extra as varchar) from operations"
+    assert log.sql(query).fetchall() == [("{}",)]
+    path.write_bytes(path.read_bytes().replace(b'"metadata"', b'"colourful"'))
+    assert log.sql(query).fetchall() == [('{"colourful":{}}',)]
+
+
 values: Any = st.none() | st.booleans() | st.integers(-5, 10**13) | st.floats(-1, 1e4)
 values = values | st.sampled_from(["7", "x", "7.5", "true", "", "1e3"]) | st.just([1]) | st.just({})
 named = st.fixed_dictionaries(
@@ -115,10 +144,13 @@ named = st.fixed_dictionaries(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(named, max_size=4), st.booleans())
-def test_both_readers_understand_any_values_alike(keys: list[dict[str, Any]], torn: bool) -> None:
+@given(st.lists(named, max_size=4), st.booleans(), st.sampled_from([bytes, exact]))
+def test_both_readers_understand_any_values_alike(
+    keys: list[dict[str, Any]], torn: bool, form: Callable[[bytes], bytes]
+) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        write(Path(directory), begin(90), *[operation(n) | each for n, each in enumerate(keys)])
+        lines = encoded(begin(90), *[operation(n) | each for n, each in enumerate(keys)])
+        write(Path(directory), form(lines))
         write(Path(directory), b"torn" if torn else b"", name="2026-11-21-host-0001.jsonl")
         log = UsageLog(directory)
 

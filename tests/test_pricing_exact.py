@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_writing import operation, write
-from test_pricing import MILLION, MODELS, call
+from test_pricing import MILLION, MODELS, PROVIDERS, call
 
 from instrument.log import UsageLog
 from instrument.pricing import KINDS, SEARCHES, Pricing
@@ -64,6 +66,48 @@ def test_costs_of_details_are_what_the_price_list_computes(
         return
     if found is not None:
         assert found == pytest.approx(float(price.total_price), rel=1e-9, abs=1e-12)
+
+
+def turns(constraints: list[Any]) -> Iterator[datetime]:
+    """Yield moments before and at every change of a price."""
+    days = {each.start_date for each in constraints if hasattr(each, "start_date")}
+    daily = [each for each in constraints if hasattr(each, "start_time")]
+    hours = {
+        hour.replace(tzinfo=None) for each in daily for hour in (each.start_time, each.end_time)
+    }
+    for day, hour in product(days | {datetime(2024, 1, 1).date()}, hours | {time.min}):
+        at = datetime.combine(day, hour, UTC)
+        yield from (at - timedelta(minutes=1), at, at + timedelta(hours=1))
+
+
+def changing() -> Iterator[tuple[str, Any, dict[str, str] | None, datetime]]:
+    """Yield provider, model, what a price depends on, and when it may change."""
+    for provider, model in ((each, model) for each in PROVIDERS for model in each.models):
+        listed = model.prices if isinstance(model.prices, list) else []
+        variants = [each for each in model.price_variants or () if len(each.when) == 1]
+        contexts = [None, *(each.when for each in variants if "default" not in each.when.values())]
+        moments = {*turns([each.constraint for each in [*listed, *variants]])}
+        if len({*map(str, contexts)}) < len(contexts) or len(listed) > 2:
+            yield from ((provider.id, model.id, *each) for each in product(contexts, moments))
+
+
+def test_at_every_turn_of_a_price_one_rate_holds_which_is_the_lists() -> None:
+    pricing, counts = Pricing(), {"input_tokens": 1000, "output_tokens": 500}
+    for provider, model, context, at in changing():
+        (tier,) = context.values() if context else (None,)
+        rates = pricing.rates_of((provider, "llm", model))
+        assert sum(each.holds(at, 1000, tier, several=False) for each in rates) <= 1
+        told = detailed({"service_tier": tier} if tier else {}, **counts)
+        found = pricing.priced(call(model, provider=provider, timestamp=at, **told))
+        price = genai_prices.calc_price(
+            genai_prices.Usage(**counts),
+            model,
+            provider_id=provider,
+            genai_request_timestamp=at,
+            price_context=context,
+        )
+        if found is not None:
+            assert found[0] == pytest.approx(float(price.total_price), rel=1e-9, abs=1e-12)
 
 
 def test_an_hour_of_cache_costs_what_anthropic_asks_for_it() -> None:

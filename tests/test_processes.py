@@ -40,7 +40,7 @@ configure(log_dir=log_dir + "/log")
 
 def run(program: str, tmp_path: Path, method: str) -> tuple[str, str]:
     """Run a program that has a pool and an executor, and was told only then where the log is."""
-    whole = f"sys.argv = [..., {str(tmp_path)!r}, {method!r}]\n{POOLS_BEFORE_THE_SESSION}"
+    whole = f"sys.argv = ['program', {str(tmp_path)!r}, {method!r}]\n{POOLS_BEFORE_THE_SESSION}"
     body = programs.dedent(program) + "\npool.terminate()\nexecutor.shutdown()"
     return programs.run(whole + body, tmp_path / "default", env=TESTS)
 

@@ -13,7 +13,7 @@ import pytest
 from log_questions import answers
 from log_writing import at, begin, encoded, entered, open_by_writers, operation, write
 
-from instrument.errors import FormatError, ManifestError
+from instrument.errors import ArchiveError, FormatError, ManifestError, MissingFileError
 from instrument.log import Finding, UsageLog
 
 DAYS = ("2026-11-19", "2026-11-20", "2026-11-21")
@@ -101,6 +101,61 @@ def test_every_answer_is_the_same_once_the_manifest_is_made_anew(
     assert (examined(log_dir).level, examined(log_dir).details["recovered"]) == ("ok", False)
 
 
+@pytest.mark.parametrize("place", ["sessions", "days"])
+def test_sessions_and_days_that_are_gone_are_made_anew_from_the_operations(
+    place: str, tmp_path: Path
+) -> None:
+    told = {"type": "dropped", "timestamp": at(3), "count": 7, "reason": "disk full", "pid": 1}
+    family = {"session_name": "job", "parent_session_id": "work"}
+    write(tmp_path, operation(1), operation(2, session_id="s2", **family), encoded(told))
+    log = UsageLog(tmp_path)
+    log.compact()
+    before = asked(tmp_path)
+    (path,) = (tmp_path / "archive" / place).iterdir()
+    path.unlink()
+    assert asked(tmp_path) == before
+    write(tmp_path, operation(90_000), name=segment(DAYS[2]))
+    before = asked(tmp_path)
+    for change in (log.compact, lambda: log.prune(datetime(2026, 11, 20, tzinfo=UTC))):
+        with pytest.raises(MissingFileError, match=f"{path.name} is gone.*doctor --fix"):
+            change()
+    (finding,) = (each for each in log.doctor() if each.check == "archive")
+    assert (finding.level, finding.details["gone"]) == ("problem", [str(path)])
+    assert "doctor --fix" in (finding.cure or "")
+    assert (examined(tmp_path).level, examined(tmp_path).level) == ("note", "ok")
+    assert log.compact().operations == 1
+    assert asked(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["sessions", "days"])
+def test_a_damaged_file_that_stops_a_compaction_is_named(place: str, tmp_path: Path) -> None:
+    write(tmp_path, operation(1, response_id="r"))
+    log = UsageLog(tmp_path)
+    log.compact()
+    (path,) = (tmp_path / "archive" / place).iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    write(tmp_path, operation(90_000, response_id="r"), name=segment(DAYS[2]))
+    with pytest.raises(ArchiveError, match=path.name):
+        log.compact()
+
+
+def test_operations_that_are_gone_stop_no_compaction_and_are_still_missed_after_it(
+    tmp_path: Path,
+) -> None:
+    log = UsageLog(tmp_path)
+    for number in (1, 2):
+        write(tmp_path, operation(5, operation_id=str(number)), name=segment(number=number))
+        assert log.compact().operations == 1
+        path = max(parquet(tmp_path), key=lambda each: each.stat().st_mtime_ns)
+        path.unlink()
+    for each in (tmp_path / "archive/days").iterdir():
+        each.unlink()
+    assert str(path) in examined(tmp_path).details["gone"]
+    write(tmp_path, operation(5, operation_id="3"), name=segment(number=3))
+    assert log.compact().operations == 1
+    assert [each.operation_id for each in log.operations()] == ["3"]
+
+
 @pytest.mark.parametrize(
     "place",
     ["../kept/{}", "sessions/../../kept/{}", "{directory}/{}", "sessions/kept", "date=../{}"],
@@ -113,6 +168,17 @@ def test_a_manifest_that_names_other_files_is_none(key: str, place: str, tmp_pat
     manifest(tmp_path).write_bytes(msgspec.json.encode(named))
     with pytest.raises(ManifestError, match="no file of an archive"):
         UsageLog(tmp_path).operations()
+
+
+def test_what_was_dropped_counts_once_though_later_batches_know_of_it(tmp_path: Path) -> None:
+    told = {"type": "dropped", "timestamp": at(3), "count": 7, "reason": "disk full", "pid": 1}
+    log = UsageLog(tmp_path)
+    for number, more in enumerate((encoded(told), b"")):
+        write(tmp_path, operation(number), more, name=segment(number=number))
+        log.compact()
+    lose(tmp_path)
+    examined(tmp_path)
+    assert log.health().dropped_in_log_count == 7
 
 
 def test_compaction_and_pruning_go_on_after_it(log_dir: Path) -> None:

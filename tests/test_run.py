@@ -131,8 +131,10 @@ def test_a_signal_is_handed_on_to_the_command(tmp_path: Path, name: str) -> None
 
 
 AFTERWARDS = """
-import atexit, os, sys, threading, time
+import atexit, os, sys, threading, time, warnings
 from instrument import track
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
 
 def call(name, seconds=0):
     time.sleep(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import threading
@@ -393,6 +394,26 @@ async def test_an_async_generator_left_early_is_partial(
 
     async with aclosing(generate()) as generator:
         await anext(generator)
+    assert (only(capture_operations).outcome, only(capture_operations).chunks) == ("partial", 1)
+
+
+def test_an_async_generator_that_the_end_of_its_loop_closes_is_partial(
+    capture_operations: CapturedOperations,
+) -> None:
+    @tracked(service="s")
+    async def generate() -> Any:
+        try:
+            for chunk in chunks():
+                yield chunk
+        finally:
+            await asyncio.sleep(9)
+
+    async def leave() -> None:
+        async for _ in generate():
+            break
+        await asyncio.sleep(0)  # it is being closed, and cancelled
+
+    asyncio.run(leave())
     assert (only(capture_operations).outcome, only(capture_operations).chunks) == ("partial", 1)
 
 

@@ -14,6 +14,7 @@ from test_usage_any_input import KNOWN_NAMES, KNOWN_WORDS
 from usage_samples import compatible, response
 from usage_samples.objects import OBJECTS
 
+from instrument._counts import are_plausible
 from instrument.usage import Reading, reader_for
 from instrument.usage.families import PLAIN, load
 from instrument.usage.plain import ODD, ODD_COUNTS
@@ -92,8 +93,11 @@ def said(reading: Reading | None) -> Any:
     """Return all that a reading says, with types, `True` not being 1, and without its source."""
     if reading is None:
         return None
-    names = [name for name in type(reading).__struct_fields__ if name != "source"]
+    names = [name for name in type(reading).__struct_fields__ if name not in _APART]
     return type(reading), [repr(getattr(reading, name)) for name in names]
+
+
+_APART = ("source", "is_plain")
 
 
 def source(reading: Reading | None) -> Any:
@@ -105,6 +109,17 @@ def assert_agree(fast: Any, general: Any, value: Any) -> None:
     assert said(found) == said(expected)
     if source(general(value)) is source(expected):  # else it is made anew by each reading
         assert source(found) is source(expected)
+    assert found is None or not found.is_plain or is_plain(found)
+
+
+def is_plain(reading: Reading) -> bool:
+    """Tell whether a reading holds nothing but counts that can be, with a total."""
+    beside = ("outcome", "error_type", "error_message", "details", "hint", "attempt")
+    return (
+        are_plausible(reading)
+        and type(reading.total_tokens) is int
+        and all(getattr(reading, name) is None for name in beside)
+    )
 
 
 def holders(value: Any, depth: int = 3) -> Iterator[Any]:
@@ -199,6 +214,14 @@ def test_a_response_that_does_not_name_its_usage_yet_is_one_all_the_same() -> No
     assert reader is not None
     assert_agree(reader, read_mapping, value)
     assert reader(value) is not None
+
+
+@QUIET
+def test_openais_completion_is_known_to_be_plain() -> None:
+    completion = sdk_object("OpenAI chat")
+    reader = reader_for(type(completion))
+    assert reader is not None
+    assert is_plain(reader(completion))
 
 
 def modules_of_plain() -> set[str]:

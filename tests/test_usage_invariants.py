@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from responses import chat, only
+from test_usage_batches import LINES
 from test_usage_fast import DICTS, QUIET, holders, own_fields, sdk_object
-from tool_output import gemini
+from tool_output import claude, codex, gemini, qwen
 from usage_samples.objects import OBJECTS
 
 from instrument import Operation, track, tracked
@@ -34,11 +36,22 @@ CHAT_USAGE: dict[str, Any] = {
 def with_counts(value: Any, data: st.DataObject) -> Any:
     """Put other counts in place of those in a response, each one by chance."""
     for holder in holders(value):
-        fields = own_fields(holder) or {}
-        for name, count in [*fields.items()]:
-            if type(count) in (int, float) and name not in ("status_code", "HTTPStatusCode"):
-                fields[name] = type(count)(data.draw(COUNTS))
+        change_counts(own_fields(holder) or {}, data)
     return value
+
+
+def change_counts(fields: dict[str, Any], data: st.DataObject) -> None:
+    for name, count in [*fields.items()]:
+        if type(count) in (int, float) and name not in ("status_code", "HTTPStatusCode"):
+            fields[name] = type(count)(data.draw(COUNTS))
+
+
+def dicts_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list)):
+            yield from dicts_in(inner)
 
 
 def assert_consistent(reading: Reading | None) -> None:
@@ -101,6 +114,70 @@ def test_objects_of_sdks_with_any_counts_are_consistent(name: str, data: st.Data
     reader = reader_for(type(changed))
     assert reader is not None
     assert_consistent(reader(changed))
+
+
+REALTIME = {
+    "total_tokens": 1300,
+    "input_tokens": 1000,
+    "output_tokens": 300,
+    "input_token_details": {
+        "text_tokens": 600,
+        "audio_tokens": 400,
+        "cached_tokens": 400,
+        "cached_tokens_details": {"text_tokens": 300, "audio_tokens": 100},
+    },
+    "output_token_details": {"text_tokens": 200, "audio_tokens": 100},
+}
+LANGCHAINS = {
+    "input_tokens": 1000,
+    "output_tokens": 300,
+    "total_tokens": 1300,
+    "input_token_details": {"cache_read": 400, "cache_creation": 50},
+    "output_token_details": {"reasoning": 120},
+}
+OF_INTERACTIONS = {
+    "total_input_tokens": 900,
+    "total_cached_tokens": 512,
+    "total_tool_use_tokens": 100,
+    "total_output_tokens": 40,
+    "total_thought_tokens": 160,
+    "total_tokens": 1200,
+}
+OTHER: dict[str, Any] = {"model": "grok-4", "object": "chat.completion", "choices": []}
+OTHERS: dict[str, Any] = {
+    "LiteLLM": {**CHAT_USAGE, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30},
+    "Grok": {**CHAT_USAGE, "completion_tokens_details": {"reasoning_tokens": 40}},
+}
+SHAPES: dict[str, Any] = {
+    **{name: {**OTHER, "usage": usage} for name, usage in OTHERS.items()},
+    **{f"batch of {provider}": line(1) for provider, line in LINES.items()},
+    "realtime": {
+        "type": "response.done",
+        "response": {"id": "r", "object": "realtime.response", "usage": REALTIME},
+    },
+    "LangChain": {"type": "ai", "content": "", "usage_metadata": LANGCHAINS},
+    "LlamaIndex": {"additional_kwargs": {}, "raw": {**OTHER, "usage": CHAT_USAGE}},
+    "interaction": {"id": "int-1", "status": "completed", "usage": OF_INTERACTIONS},
+    "TGI": {"generated_text": "", "details": {"generated_tokens": 20, "input_length": 9}},
+    "claude": claude(),
+    "codex": codex((26549, 22272, 1590)),
+    "qwen": qwen(),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@settings(deadline=None)
+@given(data=st.data())
+def test_all_other_shapes_with_any_counts_are_consistent(name: str, data: st.DataObject) -> None:
+    changed, merge = deepcopy(SHAPES[name]), new_merge()
+    reader = reader_for(type(changed))
+    assert reader is not None
+    assert reader(deepcopy(changed)) is not None
+    for each in dicts_in(changed):
+        change_counts(each, data)
+    assert_consistent(reader(changed))
+    merge.add(changed)
+    assert_consistent(merge.reading())
 
 
 @given(data=st.data())

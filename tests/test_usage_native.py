@@ -310,6 +310,13 @@ def test_openais_shape_with_a_request_id_is_still_openais() -> None:
     assert (found.provider, found.response_id, found.input_tokens) == (None, "c", 3)
 
 
+def test_what_nova_calls_cached_tokens_in_its_body_is_added() -> None:
+    usage = {"inputTokens": 4, "outputTokens": 265, "totalTokens": 3069}
+    cached = {"cacheReadInputTokenCount": 1800, "cacheWriteInputTokenCount": 1000}
+    found = read({"output": {}, "stopReason": "end_turn", "usage": {**usage, **cached}})
+    assert counts(found) == (2804, 265, 1800, 1000, None)
+
+
 def test_bedrocks_metrics_in_a_models_last_chunk_are_read() -> None:
     metrics = {"inputTokenCount": 5, "outputTokenCount": 2}
     found = merged(

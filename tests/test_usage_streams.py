@@ -213,6 +213,29 @@ def test_several_responses_in_one_stream_are_summed_and_kept_apart() -> None:
     assert found.output_tokens == 300 + 300 + 10 + 200
 
 
+IMAGES = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": {"input_tokens": 5}}
+SPOKEN = {"text": "Hi.", "usage": {"type": "duration", "seconds": 9}}
+GENERATED = {"generated_text": "Hi.", "details": {"generated_tokens": 20}}
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps, namespace])
+@pytest.mark.parametrize(
+    ("whole", "expected"),
+    [
+        (IMAGES, (10, None, "image_generation", {"images": 2})),
+        (SPOKEN, (None, None, "transcription", {"audio_seconds": 18})),
+        (GENERATED, (None, 40, "text_completion", {})),
+    ],
+)
+def test_whole_responses_without_an_id_are_summed_as_what_they_are(
+    whole: Any, form: Any, expected: Any
+) -> None:
+    found = merged([form(whole), form(whole)])
+    assert found is not None
+    amounts = {name: (found.details or {}).get(name) for name in expected[3]}
+    assert (found.input_tokens, found.output_tokens, found.kind, amounts) == expected
+
+
 def test_embeddings_that_have_no_id_are_summed() -> None:
     whole = CreateEmbeddingResponse.model_validate(response("openai_embeddings"))
     found = merged([whole, whole, response("google_embed"), response("google_embed")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from instrument._spending import damaged_ledgers
 from instrument.cli import options
 from instrument.cli.query import opened
 from instrument.cli.render_budgets import render_budgets
@@ -27,6 +28,7 @@ def command(
 
     NAME is a budget's name, or a session's name or id: then who spent it is shown too. What running
     calls have reserved is spent, until they end; so is what calls had reserved whose process died.
+    Ledgers that are damaged are named on standard error.
 
     \b
     Examples:
@@ -35,7 +37,8 @@ def command(
       instrument budget --json | jq '.[] | select(.refused_count > 0).name'
     """
     output = Output.of(utc=utc, colour=not no_color, pager=False, as_json=as_json)
-    found = opened(directories).budgets(limit=None if name else limit)
+    log = opened(directories)
+    found = log.budgets(limit=None if name else limit)
     if name:
         found = [each for each in found if name in (each.name, each.session_id)]
     if as_json:
@@ -44,6 +47,8 @@ def command(
         output.lines(render_budgets(found, output.view, by=bool(name)))
     else:
         output.nothing(_NAMED.format(name) if name else _NONE)
+    for each in (each for path in log.paths for each in damaged_ledgers(path)):
+        click.echo(f"instrument: {each.path}: {each.fault}; {each.cure}", err=True)
 
 
 _NAMED = "no budget is named {!r}; `instrument budget` lists them"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,9 @@ from instrument.cli.query import opened, size_of
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import Output
 from instrument.cli.words import human_bytes
-from instrument.compaction import Compaction
+
+if TYPE_CHECKING:
+    from instrument.compaction import Compaction  # it loads duckdb
 
 __all__ = ["command"]
 

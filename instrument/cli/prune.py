@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from instrument.cli import options
 from instrument.cli.moments import aware
-from instrument.cli.query import opened
+from instrument.cli.progress import progress
+from instrument.cli.query import opened, size_of
 from instrument.cli.shell import COMMANDS
 from instrument.cli.terminal import Output
 from instrument.cli.words import human_bytes
-from instrument.retention import Pruned
+
+if TYPE_CHECKING:
+    from instrument.retention import Pruned  # it loads duckdb
 
 __all__ = ["command"]
 
@@ -49,7 +53,9 @@ def command(
     """
     before = aware(older_than, utc=utc)
     assert before is not None  # the option is required
-    done = opened(directories).prune(before, keep_summary=keep_summary)
+    log = opened(directories)
+    with progress("Compacting", total=size_of(log)) as advance:
+        done = log.prune(before, keep_summary=keep_summary, advance=advance)
     if as_json:
         Output.of(utc=utc, colour=False, pager=False, as_json=True).document(done)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -59,9 +59,17 @@ class Field(NamedTuple):
     written: Callable[[float], str]
 
 
-def render_session(stats: SessionStats, operations: Sequence[Operation], view: View) -> list[Text]:
-    """Render the heading and the tree; a long session is shortened unless `view.everything`."""
-    nodes = arrange(operations)
+def render_session(
+    stats: SessionStats,
+    operations: Sequence[Operation],
+    view: View,
+    hosts: Mapping[str, str] | None = None,
+) -> list[Text]:
+    """Render the heading and the tree; a long session is shortened unless `view.everything`.
+
+    `hosts` says by operation id which host recorded it, as far as that is known.
+    """
+    nodes = arrange(operations, hosts)
     shown = list(nodes) if view.everything else shortened(nodes)
     lines = [*heading(stats, operations, view), Text()]
     lines += _tree(shown, _span(nodes), view)

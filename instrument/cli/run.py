@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import runpy
+import select
 import shutil
 import signal
 import subprocess
@@ -190,6 +191,7 @@ class Forwarding:
             self._child = subprocess.Popen(arguments, env=environment)
             while self._early:
                 self._hand_on(self._early.pop(0))
+            _await_end(self._child)
             return self._child.wait()
         finally:
             for number, handler in before.items():
@@ -202,6 +204,24 @@ class Forwarding:
         # what is typed at a terminal goes to the child too
         elif number not in TYPED or not sys.stdin or not sys.stdin.isatty():
             self._child.send_signal(number)
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the end, looking up once a second.
+
+    A signal that comes just before a wait begins is not heard of in it, which would last for ever.
+    """
+    try:
+        descriptor = os.pidfd_open(child.pid)
+    except (AttributeError, OSError):  # not on this system
+        return
+    try:
+        ending = select.poll()
+        ending.register(descriptor, select.POLLIN)
+        while not ending.poll(1000):
+            pass
+    finally:
+        os.close(descriptor)
 
 
 def _forwarded() -> list[int]:

@@ -39,9 +39,9 @@ def command(
       instrument show --json | jq '.operations[] | select(.outcome == "error")'
     """
     report = log.report(resolved(log, session), **filters)
-    stats = on_one_axis(report.stats, report.operations)
+    stats = on_one_axis(report.stats, report.operations, report.hosts)
     if output.as_json:
         output.document({"session": stats, "operations": report.operations})
     else:
         view = replace(output.view, everything=everything)
-        output.lines(render_session(stats, report.operations, view))
+        output.lines(render_session(stats, report.operations, view, report.hosts))

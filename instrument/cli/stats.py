@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from instrument._grouped import summed_in_session
+from instrument._skew import on_one_axis
 from instrument.cli import options
 from instrument.cli.moments import aware
 from instrument.cli.query import ALL, NoOperationsError, resolved
@@ -50,6 +51,8 @@ def command(
     SESSION is an id, its unique beginning, @last (the default), or @all for the whole log. Under
     --json the keys of "session" are those of SessionStats, and those of each group too, beside
     the keys it is grouped by; null means not reported. "budgets" are those that refused a call.
+    Where the clocks of hosts differ, the times of a session are as those hosts see them that
+    called.
 
     \b
     Examples:
@@ -80,7 +83,8 @@ def _asked(
         report = log.report(resolved(log, session), **filters)
         finished = [each for each in report.operations if each.outcome != "running"]
         groups = summed_in_session(finished, by, output.zone, log.pricing)
-        return report.stats, most_first(groups, by)
+        stats = on_one_axis(report.stats, report.operations, report.hosts)
+        return stats, most_first(groups, by)
     everything, groups = log.overview(by, zone=output.zone, **filters)
     if everything is None:
         raise NoOperationsError("no operations in the log that fit")

@@ -37,13 +37,14 @@ class Gap(NamedTuple):
     hidden: int
 
 
-def arrange(operations: Iterable[Operation]) -> list[Node]:
+def arrange(operations: Iterable[Operation], hosts: Mapping[str, str] | None = None) -> list[Node]:
     """Put every operation behind the one that called it, siblings in start order.
 
     Operations whose caller is not among them stand at the top level. Nothing is lost to a log
-    whose parents form a circle. Starts are such that none is before its caller's.
+    whose parents form a circle. Starts are such that none is before its caller's; `hosts` are those
+    of `placed`.
     """
-    places = placed(operations)
+    places = placed(operations, hosts)
     found = {id(each.operation): each for each in places}
     ordered = [each.operation for each in places]
     known = {one.operation_id for one in ordered if one.operation_id is not None}

@@ -152,7 +152,7 @@ _COHERE = tuple(
 )
 _OLLAMA = tuple(
     Target(module, f"{prefix}{name}", name)
-    for name in ("chat", "generate", "embed", "embeddings")
+    for name in ("chat", "generate", "embed", "embeddings", "systemone")
     for module, prefix in (
         ("ollama._client", "Client."),
         ("ollama._client", "AsyncClient."),
@@ -195,6 +195,12 @@ _DASHSCOPE = (
         "AioMultiModalConversation.call",
     ),
     *_methods("dashscope.embeddings.text_embedding", "text_embedding", "TextEmbedding.call"),
+    *_methods(
+        "dashscope.embeddings.multimodal_embedding",
+        "multimodal_embedding",
+        "MultiModalEmbedding.call",
+        "AioMultiModalEmbedding.call",
+    ),
     *_methods(
         "dashscope.rerank.text_rerank", "text_rerank", "TextReRank.call", "AioTextReRank.call"
     ),

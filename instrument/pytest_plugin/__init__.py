@@ -117,6 +117,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _register(config).begin()
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Warn of a budget that a test got too late for it to be checked."""
+    if not item.config.pluginmanager.has_plugin(_RECORDING) and any(item.iter_markers("budget")):
+        from instrument.pytest_plugin.unchecked import warn_of_budget  # of few runs
+
+        warn_of_budget(item)
+
+
 def is_on(config: pytest.Config) -> bool:
     """Tell whether this run was asked to be recorded, here or on the controller of pytest-xdist."""
     if hasattr(config, "workerinput"):

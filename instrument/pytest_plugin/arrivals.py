@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,9 +45,13 @@ class Arrivals:
 
     def new(self) -> list[Operation]:
         """Return the operations whose lines were written since the last call."""
-        lines = (line for tail in self._tails.values() for line in tail.new())
-        found = (operation_of(line) for line in lines if _may_be_wanted(line))
-        return [each for each in found if each is not None]
+        found: list[Operation] = []
+        for tail in self._tails.values():
+            for data in tail.new():
+                # most often nothing else was written, which is told without looking at each line
+                if data.count(_OURS) != data.count(b"\n"):
+                    found += _operations_in(data)
+        return found
 
 
 class _Tail:
@@ -63,39 +67,41 @@ class _Tail:
                 # nobody goes on with a segment of another day
                 self._read[path] = status.st_size if status.st_mtime > oldest else -1
 
-    def new(self) -> Iterator[bytes]:
+    def new(self) -> list[bytes]:
+        """Return the whole lines that were written to each file since the last call."""
+        found: list[bytes] = []
         for path in self._listed():
             begin = self._read.setdefault(path, 0)
             if begin >= 0:
-                yield from self._lines(path, begin)
+                found.append(self._lines(path, begin))
+        return found
 
-    def _listed(self) -> Iterator[str]:
-        for directory in self._directories:
-            yield from directory.files()
+    def _listed(self) -> list[str]:
+        return [path for directory in self._directories for path in directory.files()]
 
-    def _lines(self, path: str, begin: int) -> list[bytes]:
+    def _lines(self, path: str, begin: int) -> bytes:
         try:
             size = os.stat(path).st_size
             if size == begin:
-                return []
+                return b""
             begin = 0 if size < begin else begin  # emptied by somebody
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return []
+            return b""
         try:
             data = os.pread(descriptor, size - begin, begin)
         finally:
             os.close(descriptor)
         end = data.rfind(b"\n") + 1  # a line that is being written waits
         self._read[path] = begin + end
-        return data[:end].split(b"\n")
+        return data[:end]
 
 
 class _Directory:
     """The journal's files in a directory, which is read again when that has changed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._changed_ns = 0
         self._is_sure = False
         self._files: list[str] = []
@@ -111,6 +117,11 @@ class _Directory:
         except OSError:
             self._files = []
         return self._files
+
+
+def _operations_in(data: bytes) -> list[Operation]:
+    found = (operation_of(line) for line in data.split(b"\n") if _may_be_wanted(line))
+    return [each for each in found if each is not None]
 
 
 def _may_be_wanted(line: bytes) -> bool:

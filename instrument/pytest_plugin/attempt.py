@@ -10,7 +10,7 @@ import pytest
 
 from instrument.pytest_plugin.breach import check
 from instrument.pytest_plugin.figures import TestFigures
-from instrument.pytest_plugin.limits import Limits
+from instrument.pytest_plugin.limits import limits_of
 from instrument.pytest_plugin.live import TestUsage
 from instrument.pytest_plugin.outcomes import Ended, ended_as, of_test
 from instrument.pytest_plugin.spending import Spending, figures_from
@@ -25,7 +25,6 @@ class Attempt:
     def __init__(
         self,
         item: pytest.Item,
-        limits: Limits | None,
         stage: Stage,
         spending: Spending,
         session_id: str,
@@ -35,7 +34,7 @@ class Attempt:
     ) -> None:
         self._node_id = item.nodeid
         self._root = item.config.rootpath
-        self._limits = limits
+        self._item = item
         self._stage = stage
         self._spending = spending
         self._session_id = session_id
@@ -57,10 +56,13 @@ class Attempt:
     def passed(self, when: str) -> None:
         """Raise if the budget is used up after a phase that went well."""
         self._ended_ns = perf_counter_ns()
-        if self._limits is None or when == "setup":
+        if when == "setup":
             return
-        if when == "call" or not self._phases.get("call", _NOT_CALLED).went_wrong:
-            check(self._limits, self._spending.spent(self._session_id))
+        if when == "teardown" and self._phases.get("call", _NOT_CALLED).went_wrong:
+            return
+        limits = limits_of(self._item)  # to which the test itself may have added
+        if limits is not None:
+            check(limits, self._spending.spent(self._session_id))
 
     def over(self) -> None:
         """Take note that the phase is over, however it went."""
@@ -108,7 +110,7 @@ class Attempt:
         self._stage.raised(error)
 
     def _ended(self) -> Ended:
-        outcomes: set[str] = {each.outcome for each in self._reports}
+        outcomes: list[str] = [each.outcome for each in self._reports]
         return of_test(self._phases, is_rerun="rerun" in outcomes)
 
 

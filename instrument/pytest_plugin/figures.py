@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 if TYPE_CHECKING:
     import pytest
@@ -23,8 +26,7 @@ NAMELESS = "unknown"
 """What stands for the model of a call that names none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TestFigures:
+class TestFigures(Struct, frozen=True, kw_only=True):
     """What one test came to, over all of its attempts where a plugin ran it again.
 
     `operations` counts the tracked calls in setup, call and teardown; `durations` has the seconds
@@ -34,7 +36,7 @@ class TestFigures:
     the test took in all.
     """
 
-    __test__ = False
+    __test__: ClassVar[bool] = False
 
     node_id: str
     outcome: str
@@ -64,10 +66,8 @@ class TestFigures:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same in types that cross to another process, and that JSON has."""
-        # not by `asdict`, which copies in depth and takes as long as recording the test
-        plain = dict(vars(self))
-        plain.update((name, list(plain[name])) for name in ("unpriced_models", "durations"))
-        return plain
+        lists = {"unpriced_models": list(self.unpriced_models), "durations": list(self.durations)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> TestFigures:

@@ -25,11 +25,16 @@ class Limits(NamedTuple):
 
 
 def limits_of(item: pytest.Item) -> Limits | None:
-    """Return what the markers of a test allow, of each limit the closest; `None` without any."""
+    """Return what the markers of a test allow, of each limit the closest; `None` without any.
+
+    Fails the test where one that was added while it ran is none; others were checked before.
+    """
     found: dict[str, float] = {}
     for mark in item.iter_markers("budget"):
+        for mistake in mistakes_of(mark):
+            pytest.fail(mistake, pytrace=False)
         found = {**mark.kwargs, **found}
-    return Limits(**found) if found else None  # type: ignore[arg-type]  # checked when collected
+    return Limits(**found) if found else None  # type: ignore[arg-type]  # checked above
 
 
 def mistakes_in(items: Iterable[pytest.Item]) -> list[str]:

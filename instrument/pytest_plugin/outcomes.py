@@ -47,6 +47,8 @@ def ended_as(report: pytest.TestReport, error: BaseException | None, root: Path)
 
 def of_test(phases: dict[str, Ended], *, is_rerun: bool) -> Ended:
     """Return how a test ended whose phases did so; `is_rerun` if it runs again."""
+    if all(each is PASSED for each in phases.values()):
+        return PASSED
     call = phases.get("call", PASSED)
     around = [phases.get(when, PASSED) for when in ("setup", "teardown")]
     worst = _first_wrong([call]) or _first_wrong(around)

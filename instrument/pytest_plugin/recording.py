@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from instrument import _config, context
 from instrument._clock import new_session_id
 from instrument._config import as_path
-from instrument.errors import ConfigurationError, InstrumentWarning
+from instrument.errors import ConfigurationError
 from instrument.log import UsageLog
 from instrument.pytest_plugin.asking import uses_ours
 from instrument.pytest_plugin.attempt import Attempt
@@ -24,6 +24,7 @@ from instrument.pytest_plugin.live import TestUsage
 from instrument.pytest_plugin.spending import Spending, figures_of_dead
 from instrument.pytest_plugin.stage import Stage
 from instrument.pytest_plugin.summary import properties_of, write, write_json
+from instrument.pytest_plugin.unchecked import warn_of_budget
 from instrument.recorder import Recorder, recorder
 from instrument.session import Session, session
 
@@ -60,6 +61,7 @@ class Recording:
         self._attempt: Attempt | None = None
         self._earlier: TestFigures | None = None
         self._tests: dict[str, TestFigures] = {}
+        self._latest: tuple[pytest.TestReport, TestFigures] | None = None
         # those in which a worker died
         self._dead: list[str] = []
 
@@ -131,9 +133,10 @@ class Recording:
         return (yield from _phase(self._attempt, "call"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> _Result:
+    def pytest_runtest_teardown(self, item: pytest.Item) -> _Result:
         """Have the teardown fail that did."""
         if self._attempt is None:
+            warn_of_budget(item, _OFF if self._stage is None else None)
             return (yield)
         return (yield from _phase(self._attempt, "teardown"))
 
@@ -149,7 +152,11 @@ class Recording:
         """Gather what tests came to, here or in workers."""
         plain = getattr(report, _FIGURES, None)
         if plain is not None:
-            self._tests[report.nodeid] = TestFigures.from_dict(plain)
+            latest, self._latest = self._latest, None
+            if latest is not None and latest[0] is report:
+                self._tests[report.nodeid] = latest[1]
+            else:
+                self._tests[report.nodeid] = TestFigures.from_dict(plain)
         elif report.when not in ("setup", "call", "teardown"):
             self._dead.append(report.nodeid)
 
@@ -187,19 +194,15 @@ class Recording:
         return Recorder(replace(active.settings, log_dir=self._log_dir, fallback=False))
 
     def _opened(self, item: pytest.Item) -> Attempt | None:
-        limits = limits_of(item)
         if self._stage is None or self._spending is None:
-            if limits is not None:
-                item.warn(InstrumentWarning(f"the test's budget is not checked: {_OFF}"))
             return None
         if not self._is_on:
             self._spending.pass_over()  # of tests that do not count
-            if limits is None and not uses_ours(item):
+            if limits_of(item) is None and not uses_ours(item):
                 return None
             self._tell_children()
         return Attempt(
             item,
-            limits,
             self._stage,
             self._spending,
             self._session_id,
@@ -223,6 +226,7 @@ class Recording:
         if self._is_on:
             report.user_properties += properties_of(figures)
             setattr(report, _FIGURES, figures.to_dict())
+            self._latest = report, figures
 
     def _sum_up(self, run: pytest.Session) -> None:
         log = UsageLog(*filter(None, [self._log_dir]))

@@ -6,9 +6,12 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
+from time import time_ns
+
+from msgspec import Struct
 
 from instrument import _config
 from instrument._stats import SessionFacts, session_stats, total_tokens
@@ -23,10 +26,10 @@ __all__ = ["Spending", "Spent", "figures_from", "figures_of_dead", "spent_on"]
 
 _IDS_KEPT = 20_000
 _PATIENCE_SECONDS = 1.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """What operations come to, in start order. `seconds` counts a call within another once."""
 
     stats: SessionStats
@@ -45,7 +48,8 @@ class Spending:
     """The tracked calls of the test that is running.
 
     What has one of the test's own operations among its ancestors is the test's; so is what this
-    process calls meanwhile outside of every context that knows of the test.
+    process calls meanwhile outside of every context that knows of the test, or inside of an
+    operation that an earlier test, or a fixture of several, left open. That one is of no test.
     """
 
     def __init__(self, log_dir: Path) -> None:
@@ -57,6 +61,8 @@ class Spending:
         self._test = 0
         self._parents: dict[str, str | None] = {}
         self._found: list[Operation] = []
+        self._left_open: set[str] = set()
+        self._begun = _EPOCH
         self._pid = os.getpid()
         self._looking = threading.RLock()
         self._arrivals.watch(log_dir)
@@ -65,7 +71,8 @@ class Spending:
     def begin(self, operation_id: str) -> None:
         """Count from nothing, for another test or attempt, whose operation this is."""
         self._test += 1
-        self._parents, self._found = {}, []
+        self._parents, self._found, self._left_open = {}, [], set()
+        self._begun = _EPOCH + timedelta(microseconds=time_ns() // 1000)
         if self._arrivals.several:
             self._arrivals.only({self._log_dir, _told()})
         if len(self._tests) > 2 * _IDS_KEPT:
@@ -89,6 +96,8 @@ class Spending:
                 self._found.append(each)
                 if each.operation_id is not None:
                     self._parents[each.operation_id] = each.parent_id
+                    if each.timestamp < self._begun:
+                        self._left_open.add(each.operation_id)
         finally:
             if is_ours:
                 self._looking.release()
@@ -121,7 +130,7 @@ class Spending:
         for _ in range(len(self._parents) + 1):
             if parent_id is None or parent_id in self._tests:
                 break
-            parent_id = self._parents.get(parent_id)
+            parent_id = None if parent_id in self._left_open else self._parents.get(parent_id)
         if parent_id is None:
             return operation.pid == self._pid
         return self._tests.get(parent_id) == self._test
@@ -153,6 +162,10 @@ def figures_from(
 ) -> TestFigures:
     """Return the figures of a test that spent this."""
     stats = spent.stats
+    if not spent.operations:
+        return TestFigures(
+            node_id=node_id, outcome=outcome, wall_seconds=wall_seconds, worker=worker
+        )
     return TestFigures(
         node_id=node_id,
         outcome=outcome,

@@ -58,7 +58,7 @@ class Stage:
         phase.parent_id = None if test is None else test.id
         phase.id, phase.claims, phase.noted, phase.model = new_id(), {}, None, None
         phase.given = phase.added = phase.failure = None
-        phase.announced = phase.done = False
+        phase.announced, phase.done = None, False
         phase.trace_id = None if test is None else test.trace_id
         phase.started_ns, phase.begun_ns = time_ns(), perf_counter_ns()
         # so that what is called in it is known to be the test's even if it never ends

@@ -4,7 +4,7 @@ To add a provider, write a module like `google` and give it its rows in `familie
 """
 
 from instrument.usage.adding import total
-from instrument.usage.families import stream_for
+from instrument.usage.families import prepare, stream_for
 from instrument.usage.http import is_unread, read_wrapped
 from instrument.usage.merging import new_merge
 from instrument.usage.readers import read_raised, reader_for
@@ -18,6 +18,7 @@ __all__ = [
     "StreamClass",
     "is_unread",
     "new_merge",
+    "prepare",
     "read_raised",
     "read_wrapped",
     "reader_for",

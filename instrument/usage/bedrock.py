@@ -10,7 +10,7 @@ from msgspec.json import Decoder
 from instrument.usage.decoding import decoded
 from instrument.usage.failures import attempt_of_metadata
 from instrument.usage.families import read_document
-from instrument.usage.fields import NOTHING, added, fields_of, part, text, usage_details
+from instrument.usage.fields import NOTHING, added, fields_of, first, part, text, usage_details
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "PLAIN", "STREAMS", "matches", "new_merge", "read", "streams"]
@@ -24,6 +24,10 @@ _NAMES = (
     "cacheWriteInputTokens",
     "totalTokens",
 )
+_NAMES_OF_NOVA = {
+    "cacheReadInputTokens": "cacheReadInputTokenCount",
+    "cacheWriteInputTokens": "cacheWriteInputTokenCount",
+}
 _METRIC_NAMES = (
     "inputTokenCount",
     "outputTokenCount",
@@ -227,7 +231,7 @@ class _Merge:
     def _converse(self, metadata: Fields) -> None:
         usage = part(metadata, "usage")
         if usage is not None:
-            self._counts, self._source = tuple(map(usage.get, _NAMES)), metadata["usage"]
+            self._counts, self._source = _in_usage(usage), metadata["usage"]
             self._note(metadata)
             self._kind = "chat"
 
@@ -263,6 +267,7 @@ def _reading(
         source,
         _details(fields),
         attempt=attempt_of_metadata(metadata),
+        is_envelope=kind is None,
     )
 
 
@@ -279,9 +284,16 @@ def _counts(fields: Fields) -> tuple[tuple[Any, ...], Any, str | None]:
     """Return the counts of a whole response, where they stand, and the kind of operation."""
     usage = part(fields, "usage")
     if usage is not None:
-        return tuple(map(usage.get, _NAMES)), fields["usage"], "chat"
+        return _in_usage(usage), fields["usage"], "chat"
     headers = _headers(fields)
     return tuple(_count(headers.get(name)) for name in _HEADERS), headers, None
+
+
+def _in_usage(usage: Fields) -> tuple[Any, ...]:
+    """Return the counts in a usage, of which some have other names in the body of Amazon's Nova."""
+    return tuple(
+        first(usage.get(name), usage.get(_NAMES_OF_NOVA.get(name, name))) for name in _NAMES
+    )
 
 
 def _headers(fields: Fields) -> Fields:

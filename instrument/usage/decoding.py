@@ -20,7 +20,7 @@ _TAIL_CHARACTERS = 1_024
 _MAX_LINES = 100_000  # as many as there are in the largest batch
 
 _ALWAYS = ('"usage', '"stats"')
-_IF_SHORT = ('"error"', '"failed"', '"init"', '"is_error"', '"thread_id"')
+_IF_SHORT = ('"error"', '"failed"', '"generated_tokens"', '"init"', '"is_error"', '"thread_id"')
 _AT_THE_END = ('eval_count"', '"billed_units"')
 _WORDS = (*_ALWAYS, *_IF_SHORT, *_AT_THE_END)
 
@@ -57,6 +57,7 @@ def _short_may_say(text: str) -> bool:
     return (
         '"error"' in text
         or '"failed"' in text
+        or '"generated_tokens"' in text
         or '"init"' in text
         or '"is_error"' in text
         or '"thread_id"' in text
@@ -67,6 +68,7 @@ def _short_bytes_may_say(text: bytes) -> bool:
     return (
         b'"error"' in text
         or b'"failed"' in text
+        or b'"generated_tokens"' in text
         or b'"init"' in text
         or b'"is_error"' in text
         or b'"thread_id"' in text

@@ -15,6 +15,7 @@ __all__ = [
     "PLAIN",
     "class_reader",
     "load",
+    "prepare",
     "provider",
     "read_document",
     "read_fields",
@@ -80,6 +81,8 @@ BY_KEY: dict[str, tuple[str, ...]] = {
 }
 """A key that a response without a known class must have, and who may know it: strictest first."""
 
+_BY_SERVICE = {"gemini": "google", **{name: name for name in BY_PACKAGE.values()}}
+
 # what says at once whose a response with usage is
 _BY_MARK = {
     "chat.completion": "openai",
@@ -100,8 +103,9 @@ _STREAMING = (
     "cohere",
     "ollama",
     "bedrock",
+    "huggingface",
 )
-_STREAMING_OBJECTS = frozenset({*_STREAMING, "groq", "huggingface", "litellm", "llamaindex", "xai"})
+_STREAMING_OBJECTS = frozenset({*_STREAMING, "groq", "litellm", "llamaindex", "xai"})
 
 _NEEDED: dict[str, frozenset[str]] = {
     "batches": frozenset({"custom_id", "key", "recordId", "request"}),
@@ -117,9 +121,13 @@ _NEEDED: dict[str, frozenset[str]] = {
     ),
     "cohere": frozenset({"event_type", "meta", "type", "usage"}),
     "dashscope": frozenset({"request_id"}),
+    "huggingface": frozenset({"details"}),
     "interactions": frozenset({"interaction", "status"}),
     "mistral": frozenset({"data", "outputs"}),
     "ollama": frozenset({"done", "eval_count", "prompt_eval_count"}),
+    "tools": frozenset(
+        {"is_error", "parent_tool_use_id", "session_id", "stats", "total_cost_usd", "type"}
+    ),
 }
 """The keys of which a response or chunk of these has one: for others they are not even loaded."""
 
@@ -138,6 +146,13 @@ def load(name: str) -> Family:
             family = _loaded[name] = import_module(f"instrument.usage.{name}")
         PLAIN.update(getattr(family, "PLAIN", {}))
     return cast(Family, family)
+
+
+def prepare(service: str) -> None:
+    """Load the family of a provider of that name, if it is one, before a call needs it."""
+    name = _BY_SERVICE.get(service)
+    if name is not None:
+        load(name)
 
 
 def provider(name: str) -> ProviderFamily:

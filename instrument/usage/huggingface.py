@@ -90,6 +90,8 @@ class _Merge:
 
     def add(self, fields: Fields) -> bool:
         if matches(fields):
+            if self._text is not None:
+                return False
             self._text = read(fields)
             return True
         if "choices" in fields or "error" in fields:

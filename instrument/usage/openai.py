@@ -36,6 +36,7 @@ _CARRIERS = {
     "response.incomplete": "response",
     "response.failed": "response",
 }
+_WITHOUT_ID = frozenset({"data", "text"})  # embeddings and images, transcriptions
 _IMAGE_IS_DONE = ("image_generation.completed", "image_edit.completed")
 _HINT = (
     "a stream of chat completions ended without usage, so its tokens are unknown: ask for it "
@@ -152,6 +153,8 @@ class OpenAIMerge:
                 last[name] = value
         if "x_groq" in inner or "prompt_filter_results" in inner or "kv_transfer_params" in inner:
             self._add_marked(inner)
+        if "data" in inner:
+            last["data"] = [None] * count_of(inner["data"])
         if kind is not None and inner is not fields:
             last.update({name: inner[name] for name in _OF_WHOLE if inner.get(name)})
         if kind is not None and kind in _IMAGE_IS_DONE:
@@ -177,8 +180,9 @@ class OpenAIMerge:
 
 
 def _is_another(inner: Fields, known: Any) -> bool:
-    """Tell whether this is not the response with the known id; whole embeddings have no id."""
-    return (inner.get("id") or known) != known or inner.get("object") == "list"
+    """Tell whether this is not the response with the known id; some that are whole have no id."""
+    response_id = inner.get("id")
+    return response_id != known if response_id else not _WITHOUT_ID.isdisjoint(inner)
 
 
 def _inner(event: Fields, kind: Any) -> Fields | None:

@@ -8,6 +8,7 @@ the fields that its class declares is in `__pydantic_extra__`.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from instrument.usage.compatible import marked
@@ -58,24 +59,23 @@ def chat_object(provider: str, general: Reader) -> Reader:
 
     def read_object(completion: Any) -> Reading | None:
         try:
-            fields = completion.__dict__
-            usage, model, response_id = fields["usage"], fields["model"], fields["id"]
+            usage, model, response_id, kind = _of_chat(fields := completion.__dict__)
             extra = completion.__pydantic_extra__
             if usage.__pydantic_extra__ or (extra and not _SAYING.isdisjoint(extra)):
                 return general(completion)
-            if fields["object"] != "chat.completion" or type(model) is not str or "grok" in model:
-                return general(completion)
             if (
-                not model
+                kind != "chat.completion"
+                or type(model) is not str
+                or not model
+                or "grok" in model
                 or type(response_id) is not str
                 or not response_id
                 or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
             ):
                 return general(completion)
-            counts, cached, written, reasoning = usage.__dict__, None, None, None
-            new, output = counts["prompt_tokens"], counts["completion_tokens"]
-            before, after = counts["prompt_tokens_details"], counts["completion_tokens_details"]
-            total = counts["total_tokens"]
+            new, output, total, before, after = _of_chat_usage(usage.__dict__)
+            cached = written = reasoning = None
+            old = fresh = thought = 0
             if before is not None:
                 named = before.__dict__
                 cached, written = named["cached_tokens"], named.get("cache_write_tokens")
@@ -85,22 +85,26 @@ def chat_object(provider: str, general: Reader) -> Reader:
                     or named.get("image_tokens")
                 ):
                     return general(completion)
+                old = 0 if cached is None else cached
+                fresh = 0 if written is None else written
             if after is not None:
                 named = after.__dict__
                 reasoning = named["reasoning_tokens"]
-                if (
-                    after.__pydantic_extra__
-                    or named.get("audio_tokens")
-                    or (
-                        reasoning
-                        and (
-                            not type(new) is type(output) is type(reasoning) is int
-                            or new | output < 0
-                            or total != new + output
-                        )
-                    )
-                ):
+                if after.__pydantic_extra__ or named.get("audio_tokens"):
                     return general(completion)
+                thought = 0 if reasoning is None else reasoning
+            if (
+                (type(new), type(output), type(total), type(old), type(fresh), type(thought))
+                != _COUNTS
+                or old < 0
+                or fresh < 0
+                or old + fresh > new
+                or thought < 0
+                or thought > output
+                or total > _USUAL
+                or (total != new + output and (thought or total < new or total < output))
+            ):
+                return general(completion)
         except (AttributeError, KeyError, TypeError):
             return general(completion)
         return Reading(
@@ -116,6 +120,7 @@ def chat_object(provider: str, general: Reader) -> Reader:
             marked(extra, provider) if extra and provider == "openai" else provider,
             "chat",
             source=usage,
+            is_plain=True,
         )
 
     return read_object
@@ -273,7 +278,19 @@ def read_chat_fields(
     )
 
 
+_of_chat = itemgetter("usage", "model", "id", "object")
+_of_chat_usage = itemgetter(
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+)
+_COUNTS = (int,) * 6
 _NOTHING: dict[str, Any] = {}
 _ODD_KINDS = frozenset({"image_tokens", "video_tokens"})
 _ODD_DETAILS = frozenset({"cache_creation_token_details", "cached_tokens_details", "video_tokens"})
+_USUAL = 2**30 - 1
+"""So many tokens are possible, and quickly compared: they are one digit inside Python."""
+
 _SAYING = frozenset({"error", "provider", "status", "tools"})

@@ -37,7 +37,10 @@ class Reading(Usage, frozen=True, gc=False):
     program could do to have its usage known; it too takes no part in equality. `attempt` is how
     often the request was sent until this came of it, where the response shows it. `is_renamed`
     says that a library in between made the `response_id`: whoever read the response below knows
-    it by another.
+    it by another. `is_envelope` says that the response is around what the model answered, which
+    the program takes out of it, and which may have an id of its own. `is_plain` says that the
+    reader has seen that the counts are possible, the total known, and nothing else is told: no
+    cost, outcome, details or attempt; it takes no part in equality.
     """
 
     provider: str | None = None
@@ -51,6 +54,8 @@ class Reading(Usage, frozen=True, gc=False):
     hint: str | None = None
     attempt: int | None = None
     is_renamed: bool = False
+    is_envelope: bool = False
+    is_plain: bool = False
 
     def hinting(self, hint: str) -> Reading:
         """Return the same with a hint."""
@@ -66,7 +71,10 @@ class Reading(Usage, frozen=True, gc=False):
 
     def _compared(self) -> tuple[Any, ...]:
         names = type(self).__struct_fields__
-        return tuple(getattr(self, name) for name in names if name not in ("source", "hint"))
+        return tuple(getattr(self, name) for name in names if name not in _APART)
+
+
+_APART = ("source", "hint", "is_plain")
 
 
 class Readings(Reading, frozen=True, gc=False):

@@ -81,67 +81,33 @@ def read_chat(fields: dict[str, Any]) -> Reading | None:
         return read_document(fields)
     if (
         "error" in fields
-        or "provider" in fields
         or "status" in fields
         or "tools" in fields
-        or "x_groq" in fields
-        or "prompt_filter_results" in fields
-        or "kv_transfer_params" in fields
-        or ((len(usage) != 5 or not before or not after) and not ODD_COUNTS.isdisjoint(usage))
-    ):
-        return _read_told(fields, usage, before, after, reasoning)
-    return Reading(
-        new,
-        output,
-        before.get("cached_tokens"),
-        before.get("cache_write_tokens"),
-        reasoning,
-        total,
-        None,
-        model,
-        response_id,
-        None,
-        "chat",
-        source=usage,
-    )
-
-
-def _read_told(
-    fields: Fields, usage: Fields, before: Fields, after: Fields, reasoning: Any
-) -> Reading | None:
-    """Read such a dict that says beside its counts who answered, or what it cost."""
-    cached, model, response_id, cost = (
-        before.get("cached_tokens"),
-        fields["model"],
-        fields["id"],
-        usage.get("cost"),
-    )
-    if (
-        "error" in fields
-        or "status" in fields
-        or "tools" in fields
-        or type(cost) is dict
         or ((len(usage) != 5 or not before or not after) and not _UNUSUAL_COUNTS.isdisjoint(usage))
     ):
         return read_document(fields)
-    hits = usage.get("prompt_cache_hit_tokens")
-    provider: str | None = None
-    for mark, marks in _MARKS:
-        if mark in fields:
-            provider = marks
-            break
-    else:
-        if "prompt_cache_hit_tokens" in usage:
-            provider = "deepseek" if model[:9] == "deepseek-" and "/" not in model else None
-        elif response_id[:4] == "gen-" and (cost is not None or "provider" in fields):
-            provider = "openrouter"
+    cached, cost, provider = before.get("cached_tokens"), None, None
+    if (
+        "prompt_cache_hit_tokens" in usage
+        or "cost" in usage
+        or "provider" in fields
+        or "x_groq" in fields
+        or "prompt_filter_results" in fields
+        or "kv_transfer_params" in fields
+    ):
+        cost = usage.get("cost")
+        if type(cost) is dict:
+            return read_document(fields)
+        provider = _said_by(fields, usage, model, response_id, cost)
+        if cached is None:
+            cached = usage.get("prompt_cache_hit_tokens")
     return Reading(
-        usage["prompt_tokens"],
-        usage["completion_tokens"],
-        hits if cached is None else cached,
+        new,
+        output,
+        cached,
         before.get("cache_write_tokens"),
         reasoning,
-        usage["total_tokens"],
+        total,
         cost,
         model,
         response_id,
@@ -150,6 +116,18 @@ def _read_told(
         cost_source=None if cost is None else "provider",
         source=usage,
     )
+
+
+def _said_by(fields: Fields, usage: Fields, model: str, response_id: str, cost: Any) -> str | None:
+    """Return the provider of a response that says more than OpenAI's."""
+    for mark in MARKS:
+        if mark in fields:
+            return MARKS[mark]
+    if "prompt_cache_hit_tokens" in usage:
+        return "deepseek" if model[:9] == "deepseek-" and "/" not in model else None
+    if response_id[:4] == "gen-" and (cost is not None or "provider" in fields):
+        return "openrouter"
+    return None
 
 
 def read_response(fields: dict[str, Any]) -> Reading | None:
@@ -270,7 +248,6 @@ def read_images(fields: dict[str, Any]) -> Reading | None:
 _NOTHING: dict[str, Any] = {}
 _OF_EMBEDDINGS = {"prompt_tokens", "total_tokens"}
 _ODD_IN_LIST = ODD | {"ResponseMetadata", "id", "request_id"}
-_MARKS = tuple(MARKS.items())
 _UNUSUAL_COUNTS = ODD_COUNTS - {"cost", "prompt_cache_hit_tokens"}
 _OTHERS = ODD_COUNTS | {"prompt_tokens", "completion_tokens"}
 _ODD_BEFORE = UNPRICED | {

@@ -170,6 +170,7 @@ def repr_and_str_name_the_function(subject: Subject) -> None:
 @behaviour()
 def autospec_mocks_keep_the_signature(subject: Subject) -> None:
     stand_in = mock.create_autospec(subject.decorate(coroutine_sample))
-    error = raised(stand_in)
+    # from Python 3.14 on the mock looks at its arguments when it is awaited
+    error = raised(lambda: stand_in().send(None))
     assert isinstance(error, TypeError)
     assert "'value'" in str(error)

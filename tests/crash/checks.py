@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -380,13 +381,21 @@ def _is_operation(record: Record) -> bool:
 def _expected(records: list[Record]) -> list[tuple[Any, ...]]:
     """Return the rows that `operations()` shall give for these lines, all processes being dead."""
     ended = {each["operation_id"]: each for each in reversed(records) if _is_operation(each)}
-    void = {each["operation_id"] for each in records if each.get("type") == "void"}
-    begun = {
-        each["operation_id"]: each | {"outcome": "interrupted"}
+    void = {
+        (each["operation_id"], each.get("timestamp"))
         for each in records
-        if each.get("type") == "begin"
+        if each.get("type") == "void"
     }
-    left = [each for key, each in begun.items() if key not in ended and key not in void]
+    begins = sorted(
+        (each for each in records if each.get("type") == "begin"), key=itemgetter("timestamp")
+    )
+    # of several beginnings the last
+    begun = {each["operation_id"]: each | {"outcome": "interrupted"} for each in begins}
+    left = [
+        each
+        for key, each in begun.items()
+        if key not in ended and void.isdisjoint([(key, each["timestamp"]), (key, None)])
+    ]
     return sorted(map(_row_of_record, [*ended.values(), *left]))
 
 

@@ -111,6 +111,7 @@ def perform(plan: Plan, pipe: int) -> None:
     process = Process(plan, pipe)
     random.seed(plan.seed)
     sys.excepthook = _silent_if_planned
+    sys.unraisablehook = _raised_again
     signal.signal(signal.SIGUSR1, _raise_planned)
     if plan.options.get("handles_sigterm"):
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -123,6 +124,22 @@ def perform(plan: Plan, pipe: int) -> None:
         journal.LOOK_EVERY_NS = 20_000_000
     process.say("ready")
     PROGRAMS[plan.program](process)
+
+
+def _raised_again(lost: Any) -> None:
+    """Raise once more, a moment later, what a signal handler raised in a callback of Python's own.
+
+    Python drops it there, in any program.
+    """
+    if getattr(lost.object, "__module__", None) != "_weakrefset":
+        sys.__unraisablehook__(lost)
+        return
+
+    def again(number: int, frame: Any) -> None:
+        raise lost.exc_value
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _die_at(pattern: str, number: int, later: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checks import Known
@@ -79,15 +80,16 @@ def test_the_checks_notice_that_an_earlier_line_was_changed(known: Known) -> Non
 
 
 @pytest.mark.parametrize(
-    ("program", "end", "told"),
-    [("calls", "exit", "died with status"), ("unknown", "SIGKILL", "wrote to stderr")],
+    ("program", "end", "options", "told"),
+    [
+        ("calls", "exit", {"dies_at": ("", 2, 0)}, "died with status"),
+        ("unknown", "SIGKILL", {}, "wrote to stderr"),
+    ],
 )
 def test_the_checks_notice_a_process_that_does_not_end_as_planned(
-    program: str, end: str, told: str, zygote: Zygote, tmp_path: Path
+    program: str, end: str, options: dict[str, Any], told: str, zygote: Zygote, tmp_path: Path
 ) -> None:
-    plan = Plan(
-        program, str(tmp_path / "log"), "seed", after=1, end=end, options={"dies_at": ("", 2, 0)}
-    )
+    plan = Plan(program, str(tmp_path / "log"), "seed", after=1, end=end, options=options)
     known = Known(tmp_path / "log", tmp_path / "grave")
     (life,) = zygote.run([plan])
     assert any(told in each for each in known.heard(life))

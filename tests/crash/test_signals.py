@@ -128,3 +128,23 @@ def test_a_timeout_of_a_handler_that_took_itself_off_reaches_the_program(tmp_pat
             print(error, current_operation())
         """
     assert run(program, tmp_path) == ("late None", "")
+
+
+def test_no_timeout_is_lost_while_decorated_functions_go(tmp_path: Path) -> None:
+    program = """
+class Late(Exception): pass
+def late(number, frame): raise Late
+signal.signal(signal.SIGALRM, late)
+lost = 0
+for turn in range(400):
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn % 7 / 10_000)
+    try:
+        while time.monotonic() < began + 1:
+            tracked(service="s")(lambda: None)()
+        lost += 1
+    except Late:
+        pass
+print(lost)
+"""
+    assert run(program, tmp_path) == ("0", "")

@@ -369,6 +369,62 @@ def test_limits_are_numbers_above_zero_under_their_names(arguments: dict[str, An
     assert [each.partition("(")[2].partition("=")[0] for each in said] == wrong
 
 
+LATE = """
+    import pytest
+    @pytest.fixture
+    def limited(request):
+        request.node.add_marker(pytest.mark.budget(tokens=5))
+    def test_in_a_fixture(limited, usage): ask(7)
+    def test_in_the_test(request, usage):
+        ask(7)
+        request.node.add_marker(pytest.mark.budget(tokens=5))
+    def test_wrong(request, usage):
+        request.node.add_marker(pytest.mark.budget(token=5))
+    def test_enough(request, usage):
+        request.node.add_marker(pytest.mark.budget(tokens=5))
+        ask(5)
+"""
+
+
+def test_a_budget_that_a_test_gets_while_it_runs_is_checked_too(budgeted: Runs) -> None:
+    ran = budgeted(LATE)
+    ran.result.assert_outcomes(passed=1, failed=3)
+    assert ran.text.count("used 7 tokens, of a budget of 5") >= 2
+    assert "budget(token=5): unknown argument: use tokens=" in ran.text
+
+
+@pytest.mark.parametrize("others", ["", "    def test_other(usage): ask()"], ids=["alone", "among"])
+def test_a_budget_that_comes_too_late_to_be_checked_is_told(others: str, budgeted: Runs) -> None:
+    ran = budgeted(LATE.replace(", usage", "") + others, strict=False)
+    ran.result.assert_outcomes(passed=4 + bool(others), warnings=4)
+    assert "its marker was added while it ran; name the fixture `usage`" in ran.text
+
+
+def test_calls_inside_of_what_a_fixture_of_several_tests_left_open_are_of_the_test_that_makes_them(
+    run: Runs,
+) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.fixture(scope="module")
+        def server():
+            with track("serve", service="fake") as operation:
+                ask(1)
+                yield
+                ask(2)
+                operation.set_usage(total_tokens=100)
+        def test_first(server): ask(10)
+        def test_second(server): ask(20)
+        def test_last(server, usage):
+            ask(40)
+            assert usage.total_tokens == 40
+        """
+    )
+    ran.result.assert_outcomes(passed=3)
+    tokens = {each["node_id"].rpartition("_")[2]: each["tokens"] for each in ran.json["tests"]}
+    assert tokens == {"first": 11, "second": 20, "last": 42}
+
+
 def test_a_budget_is_not_checked_silently_where_recording_is_switched_off(
     budgeted: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

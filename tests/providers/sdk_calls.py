@@ -192,6 +192,12 @@ def of_dashscope(what: Any, url: str, **more: Any) -> Any:
     return what.call(api_key="none", base_address=url, **request)
 
 
+def of_dashscope_vectors(what: Any, url: str) -> Any:
+    return what.call(
+        api_key="none", base_address=url, model="multimodal-embedding-v1", input=[{"text": "a"}]
+    )
+
+
 def of_litellm(function: str, model: str, url: str, **more: Any) -> Any:
     return getattr(litellm, function)(model=model, messages=ASK, api_base=url, **LOCAL, **more)
 
@@ -248,6 +254,20 @@ INVOKED_EVENTS = partial(of_amazon, as_event_stream(of_aws.INVOKED))
 GROQS = partial(compatible, chat(service_tier="on_demand"))
 GROQS_CHUNKS = partial(compatible, stream=groq_chunks())
 QWENS = partial(serving, as_json(of_alibaba.CHAT))
+QWENS_VECTORS = partial(
+    serving,
+    as_json(
+        {
+            "output": {"embeddings": [{"index": 0, "embedding": [0.5], "type": "text"}]},
+            "usage": {"input_tokens": 12, "image_tokens": 0},
+            "request_id": of_alibaba.REQUEST,
+        }
+    ),
+)
+OLLAMAS_ANSWERS = partial(
+    serving,
+    as_json({"model": "m", "answers": {}, "usage": {"input_tokens": 40, "output_tokens": 2}}),
+)
 QWENS_EVENTS = partial(serving, of_alibaba.RUNNING_TOTALS)
 
 
@@ -521,6 +541,14 @@ COHERE = [
 OLLAMA = [
     *both("ollama", OLLAMAS, 308, of_ollama, of_ollama_async, has_id=False),
     *both(
+        "ollama systemone",
+        OLLAMAS_ANSWERS,
+        42,
+        lambda url: kept(ollama.Client(url)).systemone("m", "?", {}),
+        lambda url: kept(ollama.AsyncClient(url)).systemone("m", "?", {}),
+        has_id=False,
+    ),
+    *both(
         "ollama stream",
         OLLAMAS_CHUNKS,
         308,
@@ -592,6 +620,13 @@ DASHSCOPE = [
         lambda url: of_dashscope(dashscope.AioGeneration, url, **INCREMENTAL),
         drained,
         drained_async,
+    ),
+    *both(
+        "dashscope multimodal embeddings",
+        QWENS_VECTORS,
+        12,
+        lambda url: of_dashscope_vectors(dashscope.MultiModalEmbedding, url),
+        lambda url: of_dashscope_vectors(dashscope.AioMultiModalEmbedding, url),
     ),
 ]
 LITELLM = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -15,25 +16,26 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import pytest
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-pytest.importorskip("boto3")
-pytest.importorskip("cohere")
-pytest.importorskip("dashscope")
-pytest.importorskip("groq")
-pytest.importorskip("langchain_openai")
-pytest.importorskip("litellm")
-pytest.importorskip("mistralai.client")
-pytest.importorskip("ollama")
-
+import every_sdk  # noqa: F401 - before what it looks for
 import litellm
 import openai
+import pytest
+import test_bedrock as of_aws
 from dashscope.api_entities.http_request import close_shared_sync_session
 from openai_wire import chat
-from sdk_calls import CALLS, KEPT, LITELLM, OPENAI_CHAT, Call, drained
+from sdk_calls import (
+    CALLS,
+    COUNTED,
+    KEPT,
+    LITELLM,
+    OPENAI_CHAT,
+    Call,
+    drained,
+    of_amazon,
+    of_bedrock,
+)
 from usage_samples import response
-from wire import Answer, as_json, serving
+from wire import Answer, as_event_stream, as_json, serving
 
 from instrument import Operation, current_session, install, session, tracked, uninstall
 from instrument.testing import CapturedOperations
@@ -176,6 +178,53 @@ def test_a_stream_that_the_program_hands_on_in_its_own_way_is_counted_once(
     with call.serving() as url, session() as work:
         list(tracked(service="app")(hand_on)(call, url))
     assert work.stats().total_tokens == call.tokens
+
+
+MESSAGE_OF_BEDROCK = {
+    "id": "msg_bdrk_1",
+    "type": "message",
+    "model": "claude-sonnet-5",
+    "content": [],
+    "usage": {"input_tokens": 4, "output_tokens": 265},
+}
+OF_NOVA = {
+    "output": {"message": {}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 4, "outputTokens": 265, "totalTokens": 269},
+}
+
+
+@pytest.mark.parametrize("read", [json.loads, bytes, bytes.decode])
+@pytest.mark.parametrize("body", [MESSAGE_OF_BEDROCK, OF_NOVA])
+def test_what_the_program_takes_out_of_bedrocks_response_is_counted_once(
+    body: Any, read: Callable[[bytes], Any], capture_operations: CapturedOperations
+) -> None:
+    @tracked(service="app")
+    def ask(url: str) -> Any:
+        return read(of_bedrock(url).invoke_model(**of_aws.INVOKE)["body"].read())
+
+    with of_amazon(as_json(body, headers=COUNTED)) as url, session() as work:
+        ask(url)
+    assert (work.stats().total_tokens, len(capture_operations)) == (269, 2)
+
+
+def test_what_the_program_takes_out_of_bedrocks_stream_is_counted_once(
+    capture_operations: CapturedOperations,
+) -> None:
+    start = {"type": "message_start", "message": MESSAGE_OF_BEDROCK}
+    metrics = {"inputTokenCount": 4, "outputTokenCount": 265}
+    stop = {"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics}
+
+    @tracked(service="app")
+    def ask(url: str) -> Iterator[Any]:
+        stream = of_bedrock(url).invoke_model_with_response_stream(**of_aws.INVOKE)["body"]
+        for event in stream:
+            yield json.loads(event["chunk"]["bytes"])
+
+    events = as_event_stream([of_aws.model_chunk(start), of_aws.model_chunk(stop)])
+    with of_amazon(events) as url, session() as work:
+        assert list(ask(url)) == [start, stop]
+    assert (work.stats().total_tokens, len(capture_operations)) == (269, 2)
 
 
 # LiteLLM makes up ids of its own, so that both sides have the same only through its own gateway

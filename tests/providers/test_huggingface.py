@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ hub = pytest.importorskip("huggingface_hub")
 
 from openai_wire import ASK, USED, failing, serving, used  # noqa: E402 - after the skip
 from responses import only  # noqa: E402 - as above
+from wire import recorded  # noqa: E402 - as above
 
 from instrument import InstrumentWarning, tracked  # noqa: E402 - as above
 from instrument.testing import capture  # noqa: E402 - as above
@@ -84,6 +86,20 @@ def test_generated_text_reports_its_output_alone() -> None:
         reading = reader(each)
         assert reading is not None
         assert (reading.input_tokens, reading.output_tokens) == (None, 12)
+
+
+@pytest.mark.parametrize("form", [list, json.dumps, lambda each: json.dumps(each).encode()])
+def test_generated_text_is_read_in_every_form(form: Any) -> None:
+    wire = {"generated_text": "Lisbon.", "details": {"generated_tokens": 20}}
+    found = recorded(lambda: form([wire]))
+    assert (found.output_tokens, found.provider) == (20, "huggingface")
+
+
+def test_lines_of_generated_text_report_input_and_output_at_their_end() -> None:
+    token = {"index": 1, "token": {"text": "Lisbon."}, "details": None}
+    last = {**token, "details": {"generated_tokens": 20, "input_length": 9}}
+    found = recorded(lambda: (f"data:{json.dumps(each)}\n\n" for each in (token, last)), list)
+    assert (found.input_tokens, found.output_tokens) == (9, 20)
 
 
 def test_generated_text_without_details_says_nothing() -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from instrument import Operation, tracked
 from instrument.testing import capture
@@ -84,7 +86,38 @@ def serving(answer: Answer) -> Iterator[str]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _listening(Handler) as url:
+        yield url
+
+
+@contextmanager
+def cut_off(upstream: str) -> Iterator[str]:
+    """Hand on three fifths of each answer of a server, and hang up."""
+    path = urlsplit(upstream).path
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            host = upstream.removesuffix(path)
+            headers = {"Content-Type": self.headers["Content-Type"]}
+            with urlopen(Request(host + self.path, asked, headers)) as found:
+                body, kind = found.read(), found.headers["Content-Type"]
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) * 3 // 5])
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with _listening(Handler) as url:
+        yield url + path
+
+
+@contextmanager
+def _listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
