@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -343,7 +344,8 @@ def write_events(log_dir: Path, written: list[Any], already: int = 0) -> None:
     line = encoded(operation(500_000 + already))
     for number, (kind, what, name) in enumerate(written[already:], already):
         if kind == "odd":
-            line = what.replace(b"%016x" % 3, b"%016x" % number)
+            # ids of its own: of operations that differ under one id any may count
+            line = re.sub(rb"0{15}(?=\d\")", b"1%014x" % number, what)
         elif kind in ("operation", "begun"):
             line = encoded(operation(number, **what))
         elif kind == "interrupted":
