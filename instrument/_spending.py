@@ -8,15 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from instrument._ledger import (
-    Amounts,
-    Header,
-    State,
-    foreign_records,
-    is_begun,
-    read_ledger,
-    remove_ledger,
-)
+from instrument._ledger import foreign_records, is_begun, read_ledger, remove_ledger
+from instrument._ledger_records import Amounts, Header, State
 from instrument.budget import (
     METRICS,
     Budget,

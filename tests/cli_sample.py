@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from instrument._ledger import Amounts, Header, Kind, Ledger
+from instrument._ledger import Ledger
+from instrument._ledger_records import Amounts, Header, Kind
 from instrument.operation import Operation, SessionStats
 
 START = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)

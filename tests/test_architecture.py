@@ -24,13 +24,13 @@ LAYERS = {
     "values": "operation budget _clock",
     "parts": "_guard _account _signature _kinds _loading _files _kept _clean _hostnames _config"
     " carrier context _processes _threads _collector _opentelemetry usage _counts pricing journal"
-    " run_lock ambient _ledger _spending",
+    " run_lock ambient _ledger_records _ledger _spending",
     "writing": "recorder _said _claims _finished running",
     "reading": "archive _lines _plain _scan _zones _snapshot _wanted _follow _begun _skew _stats"
     " _grouped _costs _databases _days _archived _gather _iterate _figures _deep _looks _typed _sql"
     " _bulk _fresh _recent _sums _select _summary _survey _ahead _filing _facts _batch _summing"
     " compaction retention _recovery _health _premises _doctor log",
-    "capture": "_gates _asking wrappers proxies session streams tracked",
+    "capture": "_reserving _gates _asking wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 
 from instrument import Budget, BudgetExceeded, UsageLog, session, track
 from instrument._clock import reseed
-from instrument._ledger import NOTHING, Header, Ledger, State, name_of, read_ledger
+from instrument._ledger import Ledger, read_ledger
+from instrument._ledger_records import NOTHING, Header, State, name_of
 from instrument.testing import CapturedOperations
 
 WORK = """
@@ -78,6 +80,22 @@ def test_named_budgets_are_shared_by_unrelated_processes(tmp_path: Path) -> None
     """
     assert sum(map(int, together(program, tmp_path, 3))) == 100
     assert together(program, tmp_path, 1) == ["0"]
+
+
+def test_of_periods_that_are_over_the_last_is_kept(tmp_path: Path) -> None:
+    program = """
+    configure(budgets={"daily": Budget(operations=5, per="day"), "other": Budget(operations=5)})
+    spend()
+    """
+    together(program, tmp_path, 1)
+    of_today, other = sorted((tmp_path / "budgets").iterdir())
+    older = [of_today.with_name(f"{of_today.name[:-15]}2026-01-{day:02}T0000") for day in (1, 2, 3)]
+    of_today.rename(older[0])
+    for each in older[1:]:
+        shutil.copytree(older[0], each)
+    together(program, tmp_path, 1)
+    assert sorted((tmp_path / "budgets").iterdir()) == [older[2], of_today, other]
+    assert [each.spent.operations for each in UsageLog(tmp_path).budgets()] == [2, 2]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
