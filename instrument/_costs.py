@@ -13,7 +13,8 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from instrument.pricing import DETAILS, KINDS, SEARCHES, Key, Pricing, Rates
+from instrument._rates import DETAILS, KINDS, SEARCHES, Rates
+from instrument.pricing import Key, Pricing
 
 __all__ = ["MATTERS", "make_rates", "priced", "quoted", "rates_table"]
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from log_writing import operation, write
 from test_pricing import MILLION, MODELS, PROVIDERS, call
 
+from instrument._rates import KINDS, SEARCHES
 from instrument.log import UsageLog
-from instrument.pricing import KINDS, SEARCHES, Pricing
+from instrument.pricing import Pricing
 
 genai_prices = pytest.importorskip("genai_prices")
 SMALL = st.integers(0, 1000)

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from rich.text import Text
 
+from instrument._price_list import is_available
 from instrument.cli.layout import Column, View, definition, named, table
 from instrument.cli.words import clean, count, duration, human, moment, money, percent
 from instrument.operation import SessionStats
-from instrument.pricing import is_available
 
 __all__ = ["failed", "render_sessions", "render_stats"]
 

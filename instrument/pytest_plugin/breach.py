@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from _pytest.outcomes import Failed  # pytest.fail.Exception, by a name that has a type
 
+from instrument._price_list import is_available
 from instrument._stats import total_tokens
 from instrument.operation import Operation
-from instrument.pricing import is_available
 from instrument.pytest_plugin.limits import Limits
 from instrument.pytest_plugin.spending import Spent
 
