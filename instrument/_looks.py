@@ -287,10 +287,7 @@ IS_OPERATION = (
     f"service is not null and operation is not null and timestamp is not null"
     f" and (type is null or type not in {OTHER_TYPES})"
 )
-ONCE = (  # of copies that differ, always the same
-    "qualify operation_id is null or row_number() over"
-    " (partition by operation_id order by timestamp, duration_seconds, metadata) = 1"
-)
+ONCE = "qualify operation_id is null or row_number() over (partition by operation_id) = 1"
 # the recorder's own form needs no look at the form of the rest
 _HAS_MOMENT = (
     "(case when length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T' then true"
