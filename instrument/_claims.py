@@ -135,8 +135,13 @@ def _taken(claims: dict[Any, Any], reading: Reading) -> Any:
 
 
 def _alike(reading: Reading) -> Any:
-    """Return the counts of a response that nothing names; `None` if it has a name, or none."""
+    """Return the counts of a response that nothing names; `None` if it has a name, or none.
+
+    A total alone may be that of many.
+    """
     if reading.response_id is not None or not _is_plain(reading):
+        return None
+    if reading.input_tokens is None and reading.output_tokens is None:
         return None
     if _conversation(reading, _counts(reading)) is not None:
         return None

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from instrument.usage.adding import summed_details
 from instrument.usage.reading import Reading
 
-__all__ = ["are_plausible", "impossible", "plus", "tokens_of", "without"]
+__all__ = ["are_plausible", "impossible", "plus", "says_nothing", "tokens_of", "without"]
 
 _MOST_TOKENS = 10**12
 _ALL_BITS = 2**39 - 1
@@ -107,10 +107,18 @@ def tokens_of(reading: Reading) -> int | None:
     return reading.input_tokens + (reading.output_tokens or 0)
 
 
+def says_nothing(reading: Reading | None) -> bool:
+    """Tell whether a reading has neither counts nor a cost."""
+    if reading is None:
+        return True
+    return all(getattr(reading, name) is None for name in (*_COUNTS, "cost_usd"))
+
+
 def plus(first: Reading, second: Reading) -> Reading:
     """Return the sum of each field; an impossible count stays visible, the later name holds.
 
-    A cost that is of one of two responses alone is not the cost of both.
+    A cost that is of one of two responses alone is not the cost of both, unless the caller says it
+    of the first: what is added without one adds nothing to it.
     """
     total = None
     if first.total_tokens is not None or second.total_tokens is not None:
@@ -121,7 +129,8 @@ def plus(first: Reading, second: Reading) -> Reading:
         if name != "total_tokens"
     }
     both = (first, second)
-    if all(map(_whole, both)) and any(each.cost_usd is None for each in both):
+    is_of_one = all(map(_whole, both)) and any(each.cost_usd is None for each in both)
+    if is_of_one and first.cost_source != "caller":
         summed["cost_usd"] = None
     return replace(
         second,

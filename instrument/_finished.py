@@ -94,6 +94,8 @@ def put_beside(
     `own` is what of its usage counts here.
     """
     if own is not reading:
+        line.model = reading.model or own.model or line.model
+        line.response_id = reading.response_id or own.response_id
         reading = replace(reading, details=_counting_here(reading, own))
     if reading.outcome is not None:
         _put_verdict(line, reading, active)

@@ -8,7 +8,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument._clean import shown
+from instrument._counts import says_nothing
 from instrument.operation import Usage
+from instrument.usage.families import read_document
 from instrument.usage.reading import Reading
 
 __all__ = [
@@ -18,10 +20,13 @@ __all__ = [
     "judged",
     "kind_name",
     "reconciled",
+    "renamed",
     "truth",
 ]
 
 _A_USAGE = f"use a Usage, or its fields as keywords: {', '.join(Usage.__struct_fields__)}"
+_USAGES = ("usage", "usage_metadata", "usageMetadata")
+_FIELDS = frozenset(Usage.__struct_fields__)
 _CANCELLATIONS = ("CancelledError", "Cancelled")
 _HOMES = ("asyncio", "concurrent", "trio")
 # of the class itself, whatever a class of classes makes of these names
@@ -37,11 +42,19 @@ def as_reading(ask: Callable[[Any], Any], result: Any) -> Reading | None:
         return None
     if isinstance(said, Usage):
         return by_caller(said, {})
-    if isinstance(said, Mapping):
+    if isinstance(said, Mapping) and said.keys() <= _FIELDS:
         return by_caller(None, said)
     if isinstance(said, int):
         return Reading(total_tokens=said)
-    raise TypeError(f"usage= returned {shown(said)}: use a Usage, an int, a mapping or None")
+    # as in `lambda response: response.usage`
+    for name in _USAGES:
+        found = read_document({name: said})
+        if found is not None and not says_nothing(found):
+            return found
+    raise TypeError(
+        f"usage= returned {shown(said)}: use a Usage, an int, a mapping with any of"
+        f" {', '.join(Usage.__struct_fields__)}, a provider's own usage, or None"
+    )
 
 
 def by_caller(usage: Usage | None, fields: Any) -> Reading:
@@ -55,6 +68,8 @@ def by_caller(usage: Usage | None, fields: Any) -> Reading:
     else:
         raise TypeError(f"{shown(usage)}: {_A_USAGE}")
     known = {name: getattr(said, name) for name in Usage.__struct_fields__}
+    for name in ("model", "response_id"):
+        known[name] = _name(known[name])
     return Reading(**known, cost_source=_cost_source(said))
 
 
@@ -73,8 +88,17 @@ def reconciled(reading: Reading | None, said: Reading | None) -> Reading | None:
         error_type=reading.error_type,
         error_message=reading.error_message,
         source=reading.source,
-        details=reading.details,
+        details=reading.details if said.details is None else (reading.details or {}) | said.details,
         attempt=reading.attempt,
+    )
+
+
+def renamed(said: Reading, later: Reading) -> Reading:
+    """Return what was said, under the names that were said later."""
+    return replace(
+        said,
+        model=later.model or said.model,
+        response_id=later.response_id or said.response_id,
     )
 
 
@@ -114,6 +138,11 @@ def _usage(fields: Any) -> Usage:
         return Usage(**fields)
     except TypeError as error:
         raise TypeError(f"{error}: {_A_USAGE}") from None
+
+
+def _name(value: Any) -> str | None:
+    """Return a name as text; an empty one is none."""
+    return value or None if value is None or isinstance(value, str) else shown(value)
 
 
 def _cost_source(said: Usage) -> str | None:

@@ -108,10 +108,13 @@ def wanted(
 
 def grouping(by: str | Iterable[str]) -> tuple[str, ...]:
     """Check the keys to group by; raises `ConfigurationError`."""
+    accepted = f"each at most once, of {', '.join(KEYS)}"
+    if not isinstance(by, Iterable):
+        reject_type("by", by, accepted)
     keys = (by,) if isinstance(by, str) else tuple(by)
     for key in keys:
         if key not in KEYS or keys.count(key) > 1:
-            raise ConfigurationError("by", by, f"each at most once, of {', '.join(KEYS)}")
+            raise ConfigurationError("by", by, accepted)
     return keys
 
 

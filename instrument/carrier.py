@@ -18,6 +18,7 @@ __all__ = [
     "has_session",
     "inherited",
     "is_session_id",
+    "names_trace",
     "outer_trace",
     "to_environment",
     "to_headers",
@@ -198,6 +199,11 @@ def _session_id() -> re.Pattern[str]:
 @cache
 def _traceparent() -> re.Pattern[str]:
     return re.compile(_TRACEPARENT)
+
+
+def names_trace(traceparent: str) -> bool:
+    """Tell whether this is a valid `traceparent`."""
+    return _trace_in(traceparent) is not None
 
 
 def _trace_in(traceparent: str) -> tuple[str, str] | None:

@@ -46,6 +46,7 @@ from instrument.operation import DroppedLine, OperationLine
 __all__ = ["Journal"]
 
 SEGMENT_BYTES = 64 * 1024**2
+NEAR_BYTES = 1024**2
 LOOK_EVERY_NS = 1_000_000_000
 SLOW_WRITE_NS = 1_000_000
 KEPT_FOR_NS = 30_000_000_000
@@ -103,6 +104,9 @@ class Journal:
         self._keep_not_before_ns = 0
         self._slow_in_a_row = 0
         self._slow_at = -SLOW_AMONG
+        # of all segments but the one that is written to
+        self._bytes_elsewhere = 0
+        self._is_near = False
         self._told_size = False
 
     def write(self, line: Struct, now_ns: int) -> None:
@@ -174,8 +178,11 @@ class Journal:
             self._sync(segment)
         if is_due:
             self._see_to_the_rest(line, now_ns, closed_torn=data is not line)
+        if self._is_near:
+            self._see_size(_file_size(segment.path))
         # without a call, in which another thread could find that more is due
-        if not self._is_due and not self._fsync and self._keep_until_ns <= now_ns:
+        is_plain = not self._is_due and not self._is_near and not self._fsync
+        if is_plain and self._keep_until_ns <= now_ns:
             self._plain_until_ns = self._look_at_ns
         return True
 
@@ -303,7 +310,7 @@ class Journal:
         if (
             now_ns < self._keep_until_ns
             and is_todays
-            and _kept.is_unchanged(segment, SEGMENT_BYTES - 1)
+            and _kept.is_unchanged(segment, self._unremarkable_bytes())
         ):
             return
         found: os.stat_result | None = None
@@ -319,6 +326,7 @@ class Journal:
             self._open(now_ns)
         else:
             self._torn = self._torn or not ends_whole(segment)
+            self._see_size(found.st_size)
 
     def _open(self, now_ns: int) -> OpenFile | None:
         if now_ns < self._retry_at_ns:
@@ -367,10 +375,27 @@ class Journal:
                 continue
             if int(name.group(3)) >= number:
                 number, size = int(name.group(3)), bytes_here
-        if total > self._max_bytes and not self._told_size:
-            self._told_size = True
-            self._grown(total)
-        return number + 1 if size >= SEGMENT_BYTES else number
+        is_full = size >= SEGMENT_BYTES
+        here = 0 if is_full else size
+        self._bytes_elsewhere = total - here
+        self._see_size(here)
+        return number + 1 if is_full else number
+
+    def _unremarkable_bytes(self) -> int:
+        """Return up to which size of the segment there is nothing to do about it."""
+        if self._told_size:
+            return SEGMENT_BYTES - 1
+        return min(SEGMENT_BYTES - 1, self._max_bytes - self._bytes_elsewhere - NEAR_BYTES)
+
+    def _see_size(self, here: int) -> None:
+        """Tell once that the log is too large; near that, its size is looked at for every line."""
+        if self._told_size:
+            return
+        size = self._bytes_elsewhere + here
+        self._told_size = size > self._max_bytes
+        self._is_near = not self._told_size and self._max_bytes - size < NEAR_BYTES
+        if self._told_size:
+            self._grown(size)
 
     def _today(self) -> str:
         return time.strftime("%Y-%m-%d", time.gmtime(self._clock()))

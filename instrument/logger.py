@@ -252,7 +252,7 @@ def _put_verdict(
 ) -> None:
     told = success if isinstance(success, bool) else active.call("success=", bool, success)
     line.success = told is not False
-    line.error_type = None if error_type is None else plain_text(error_type)
+    line.error_type = None if error_type is None else plain_text(error_type) or None
     if message is not None:
         text = shown_error(message) if isinstance(message, BaseException) else plain_text(message)
         line.error_message = active.clean_message(text)

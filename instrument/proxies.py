@@ -403,7 +403,8 @@ def _around(proxy: Any, copied: Any) -> Any:
 def _goes_by_its_name(proxy: Any, protocol: Any) -> bool:
     """Tell whether the wrapped object is pickled by a name under which the proxy stands now."""
     name = getattr(proxy, "__qualname__", None)
-    if not isinstance(name, str) or _find(proxy.__module__, name) is not proxy:
+    module = getattr(proxy, "__module__", None)
+    if not isinstance(name, str) or _find(module, name) is not proxy:
         return False
     return bool(proxy.__wrapped__.__reduce_ex__(protocol) == name)
 

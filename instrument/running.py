@@ -11,7 +11,7 @@ from instrument import context
 from instrument import recorder as recording
 from instrument._clean import copied, shown, shown_error
 from instrument._clock import format_timestamp
-from instrument._counts import plus, tokens_of
+from instrument._counts import plus, says_nothing, tokens_of
 from instrument._finished import (
     NOTHING,
     Following,
@@ -28,6 +28,7 @@ from instrument._said import (
     judged,
     kind_name,
     reconciled,
+    renamed,
     truth,
 )
 from instrument.context import Scope
@@ -128,6 +129,8 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     @metadata.setter
     def metadata(self, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"metadata={shown(value)}: use a mapping with text as keys")
         self.noted = dict(value)
 
     def set_usage(self, usage: Usage | None = None, /, **fields: Unpack[UsageFields]) -> None:
@@ -369,6 +372,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         known = self.recorder.call("an exception's details", outcome_of, error)
         return NO_OUTCOME if known is FAILED else known
 
+    def _with_said(self, reading: Reading | None) -> tuple[Reading | None, Reading | None]:
+        """Return the reading as `set_usage` has it, and what is added to it.
+
+        What is added to nothing is all there is; of names that the program says the later hold.
+        """
+        given, added = self.given, self.added
+        if given is None and says_nothing(reading):
+            given, added = added, None
+        elif given is not None and added is not None:
+            given = renamed(given, added)
+        return reading if given is None else reconciled(reading, given), added
+
     def _end(
         self, now_ns: int, reading: Reading | None, result: Any, verdict: Reading | None = None
     ) -> None:
@@ -378,13 +393,14 @@ class RunningOperation(Scope, eq=False, weakref=True):
         following = self.following
         if following is not None and not taken(following.open):
             return
-        if self.given is not None:
-            reading = reconciled(reading, self.given)
+        added = self.added
+        if added is not None or self.given is not None:
+            reading, added = self._with_said(reading)
         own = reading = NOTHING if reading is None else reading
         owner = dropped = None
-        is_plain = reading.is_plain and self.added is None
+        is_plain = reading.is_plain and added is None
         if not is_plain or (reading is not NOTHING and (self.parent is not None or self.claims)):
-            own, owner, dropped = counted(self, reading, result, self.added)
+            own, owner, dropped = counted(self, reading, result, added)
         line = OperationLine(
             format_timestamp(self.started_ns),
             session.id,

@@ -49,8 +49,9 @@ _ALPHABET = "1 to 128 characters of [A-Za-z0-9._~:-]"
 class Session(SessionIdentity):
     """Everything done for one purpose. Made by `session(...)`, not by hand.
 
-    `id`, `name` and `parent_id` (the session around it) are fixed; `started_at` is aware, in UTC.
-    It may be entered again, nested and at the same time elsewhere.
+    `id` and `name` are fixed, and so is `parent_id`, the session around it where it was made, else
+    where it was entered first; `started_at` is aware, in UTC. It may be entered again, nested and
+    at the same time elsewhere.
     """
 
     __slots__ = ("_around", "_budget", "_given_id", "_started_ns", "_written_by", "metadata")
@@ -92,6 +93,8 @@ class Session(SessionIdentity):
     def __enter__(self) -> Session:
         outer = context.scope.get()
         if not isinstance(outer, Muted):
+            if outer is not None and self.parent_id is None and self._written_by is None:
+                self._put_parent()
             _put_gate(self, self._around if outer is None else outer.session.gate)
             _write(self)
             enter_session(_entry(self, outer))
@@ -165,6 +168,11 @@ class Session(SessionIdentity):
             parent_id = inherited.parent_id
         return Carried(self.id, *lineage(self, None, parent_id))
 
+    def _put_parent(self) -> None:
+        parent_id, trace_id, _ = _around()
+        if parent_id != self.id:
+            self.parent_id, self.trace_id = parent_id, trace_id
+
     def _is_entry(self, found: Scope) -> bool:
         return found.session is self and not isinstance(found, RunningOperation)
 
@@ -213,7 +221,7 @@ def session(
     parent_id, trace_id, gate = _around()
     return Session(
         id or _config.ids.new_session_id(),
-        name,
+        name or None,
         parent_id if parent_id != id else None,
         trace_id=trace_id,
         metadata=copied(dict(metadata or {})),

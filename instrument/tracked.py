@@ -354,7 +354,7 @@ def _name(name: str, value: Any) -> str:
 def _text(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigurationTypeError(name, value, "text or None")
-    return value
+    return value or None
 
 
 def _boolean(name: str, value: Any) -> bool:

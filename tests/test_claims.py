@@ -169,6 +169,14 @@ def test_what_is_added_to_a_response_that_is_counted_inside_is_kept(
     assert found.usage_operation_id == named(capture_operations, "inner").operation_id
 
 
+def test_a_total_alone_does_not_tell_that_two_results_are_one(
+    capture_operations: CapturedOperations,
+) -> None:
+    look_up = tracked(service="search", usage=lambda result: 10)(lambda: "hit")
+    tracked(service="llm", usage=lambda result: 10)(lambda: look_up() + "s")()
+    assert [each.tokens for each in capture_operations] == [10, 10]
+
+
 class Embedding:
     """A response without an id that can be watched."""
 

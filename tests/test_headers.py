@@ -241,6 +241,15 @@ def test_an_invalid_traceparent_is_as_if_it_were_not_there(traceparent: str) -> 
     assert found(headers) == ("work", None, None)
 
 
+@pytest.mark.parametrize("traceparent", INVALID)
+def test_an_invalid_traceparent_is_replaced(
+    traceparent: str, capture_operations: CapturedOperations
+) -> None:
+    with session():
+        headers = inject({"traceparent": traceparent})
+        assert headers["traceparent"] == inject()["traceparent"]
+
+
 def test_two_traceparents_are_none() -> None:
     twice = [("traceparent", TRACEPARENT), ("Traceparent", TRACEPARENT)]
     assert found([*twice, ("baggage", "session.id=work")]) == ("work", None, None)

@@ -31,13 +31,16 @@ class Notes:
 
 
 def opened(
-    log_dir: Path, notes: Notes | None = None, clock: Callable[[], float] = lambda: NOON
+    log_dir: Path,
+    notes: Notes | None = None,
+    clock: Callable[[], float] = lambda: NOON,
+    max_bytes: int = 1000,
 ) -> Journal:
     notes = notes or Notes()
     return Journal(
         log_dir,
         fsync=False,
-        max_bytes=1000,
+        max_bytes=max_bytes,
         report=lambda what, where: notes.faults.append((what, where)),
         grown=notes.sizes.append,
         clock=clock,
@@ -160,6 +163,32 @@ def test_a_log_beyond_its_size_is_said_once_and_recording_goes_on(tmp_path: Path
         assert journal.append(b"1\n", now_ns)
         segment(tmp_path).rename(tmp_path / "journal" / f"{now_ns}.jsonl")
     assert (notes.sizes, notes.faults) == ([1001], [])
+
+
+@pytest.mark.parametrize("other_bytes", [0, 2000])
+def test_a_log_that_grows_beyond_its_size_is_said_where_it_does(
+    tmp_path: Path, other_bytes: int
+) -> None:
+    notes = Notes()
+    journal = opened(tmp_path, notes)
+    for number in range(12):
+        assert journal.append(b"x" * 99 + b"\n", number)
+        if number == 5 and other_bytes:
+            with segment(tmp_path).open("ab") as other:
+                other.write(b"y" * (other_bytes - 1) + b"\n")
+    assert notes.sizes == [700 + other_bytes if other_bytes else 1100]
+
+
+def test_a_log_that_others_fill_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    notes = Notes()
+    journal = opened(tmp_path, notes, max_bytes=2 * 1024**2)
+    journal.append(b"1\n", 0)
+    with segment(tmp_path).open("ab") as other:
+        other.write(b"y" * (2 * 1024**2) + b"\n")
+    journal.append(b"2\n", SECOND_NS - 1)
+    assert notes.sizes == []
+    journal.append(b"3\n", SECOND_NS)
+    assert notes.sizes == [2 * 1024**2 + 5]
 
 
 def test_what_cannot_be_opened_is_tried_again_a_second_later_and_not_before(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from datetime import UTC, date, timedelta
 from pathlib import Path
@@ -118,6 +119,15 @@ def test_days_weeks_and_months_begin_in_the_zone_that_is_asked_for(tmp_path: Pat
         date(2026, 11, 30),
         date(2026, 12, 1),
     )
+
+
+@pytest.mark.parametrize("by", [None, 5, "colour", ["day", "day"], [None]])
+def test_keys_that_nothing_is_summed_by_are_refused_with_those_that_are(
+    tmp_path: Path, by: Any
+) -> None:
+    accepted = "each at most once, of service, model, day"
+    with pytest.raises(ConfigurationError, match=f"{re.escape(repr(by))}.*{accepted}"):
+        UsageLog(tmp_path).summary(by=by)
 
 
 def test_filters_choose_what_is_summed(tmp_path: Path) -> None:

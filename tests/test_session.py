@@ -78,6 +78,20 @@ def test_nested_sessions_roll_up_on_request(capture_operations: CapturedOperatio
     assert outer.stats().total_tokens == 15
 
 
+def test_a_session_made_outside_of_any_is_inside_of_the_one_where_it_is_entered_first(
+    capture_operations: CapturedOperations,
+) -> None:
+    outer, inner, other = session(), session(), session()
+    with outer, inner:
+        call()
+    with other, inner:
+        call()
+    with inner, outer, outer:
+        pass
+    assert (inner.parent_id, outer.parent_id) == (outer.id, None)
+    assert outer.stats().operation_count == 2
+
+
 def test_id_joins_a_session(capture_operations: CapturedOperations) -> None:
     with session(id="work") as work:
         call()

@@ -196,6 +196,12 @@ def test_a_proxy_of_what_another_name_stands_for_is_pickled_around_it() -> None:
     assert (again is len, again.__wrapped__ is len, again("abc")) == (False, True, 3)
 
 
+@pytest.mark.parametrize("method", [str.upper, "a".__add__], ids=type)
+def test_a_proxy_of_a_builtin_types_method_is_pickled_if_that_is(method: Any) -> None:
+    again = pickle.loads(pickle.dumps(tracked(service="s")(method)))
+    assert again("b") == method("b")
+
+
 def test_a_partial_whose_callback_has_no_place_says_what_cannot_be_pickled() -> None:
     with pytest.raises((pickle.PicklingError, AttributeError), match="<lambda>"):
         pickle.dumps(tracked(service="s", usage=lambda result: 1)(functools.partial(double, 3)))

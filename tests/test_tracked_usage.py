@@ -40,6 +40,21 @@ def test_what_usage_returns_stands_in_place_of_what_the_response_says(
     assert only(capture_operations).model == "gpt-5"
 
 
+@pytest.mark.parametrize(
+    ("said", "recorded"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, (7, 3, 4)),
+        ({"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": 2}, (9, 5, 4)),
+        ({"promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7}, (7, 3, 4)),
+    ],
+)
+def test_usage_may_hand_on_what_the_provider_calls_it(
+    capture_operations: CapturedOperations, said: Any, recorded: tuple[Any, ...]
+) -> None:
+    tracked(service="s", usage=lambda result: result["told"])(lambda: {"told": said})()
+    assert counts(only(capture_operations)) == recorded
+
+
 @pytest.mark.parametrize("said", [True, -1, 10**12 + 1])
 def test_an_impossible_number_from_usage_is_dropped_and_named(
     capture_operations: CapturedOperations, said: Any
@@ -49,7 +64,7 @@ def test_an_impossible_number_from_usage_is_dropped_and_named(
     assert (found.tokens, found.metadata) == (None, {"impossible_usage": {"total_tokens": said}})
 
 
-@pytest.mark.parametrize("said", ["text", 1.5, [1], {"prompt_tokens": 1}, {1: 2}, object()])
+@pytest.mark.parametrize("said", ["text", 1.5, [1], {"prompt": 1}, {1: 2}, object()])
 def test_garbage_from_usage_is_warned_about_and_counts_as_no_tokens(
     capture_operations: CapturedOperations, said: Any, fresh_warnings: None
 ) -> None:
@@ -170,6 +185,66 @@ def test_set_usage_replaces_and_add_usage_adds_to_what_is_known(
 
     ask()
     assert counts(only(capture_operations)) == recorded
+
+
+def test_of_names_that_the_program_says_the_later_hold_and_a_responses_own_before_them(
+    capture_operations: CapturedOperations,
+) -> None:
+    with track("added", service="s", model="given") as op:
+        op.add_usage(input_tokens=5, model="a", response_id="r1")
+    with track("set", service="s") as op:
+        op.set_usage(input_tokens=5, model="a", response_id="r1")
+        op.add_usage(Usage(output_tokens=1, model="b", response_id="r2"))
+
+    @tracked(service="s", operation="returned")
+    def ask() -> Any:
+        current_operation().add_usage(output_tokens=1, model="b", response_id="r2")
+        return chat()
+
+    ask()
+    assert [(each.tokens, each.model, each.response_id) for each in capture_operations] == [
+        (5, "a", "r1"),
+        (6, "b", "r2"),
+        (16, "gpt-5", chat()["id"]),
+    ]
+
+
+def test_what_is_added_to_nothing_is_claimed_by_its_id(
+    capture_operations: CapturedOperations,
+) -> None:
+    response = chat()
+
+    def inner() -> Any:
+        with track("inner", service="s") as op:
+            op.add_usage(input_tokens=10, output_tokens=5, response_id=response["id"])
+        return response
+
+    tracked(service="s", operation="outer")(inner)()
+    outer, inside = capture_operations
+    assert (outer.tokens, outer.usage_operation_id) == (None, inside.operation_id)
+
+
+def test_metadata_that_is_no_mapping_is_told_to_whoever_sets_it(
+    capture_operations: CapturedOperations,
+) -> None:
+    with track("work", service="s") as op, pytest.raises(TypeError, match="metadata=5: use a map"):
+        op.metadata = 5  # type: ignore[assignment]
+
+
+def test_empty_names_are_none(capture_operations: CapturedOperations) -> None:
+    with session("") as work, track("work", service="s", model="") as op:
+        op.set_usage(input_tokens=1, model="", response_id="")
+    assert work.name is None
+    found = only(capture_operations)
+    assert (found.session_name, found.model, found.response_id) == (None, None, None)
+
+
+def test_a_name_that_is_no_text_is_recorded_as_text(
+    capture_operations: CapturedOperations,
+) -> None:
+    with track("work", service="s") as op:
+        op.set_usage(model=5, response_id=7)  # type: ignore[arg-type]
+    assert (only(capture_operations).model, only(capture_operations).response_id) == ("5", "7")
 
 
 def test_a_cost_that_is_added_leaves_the_responses_tokens_alone(

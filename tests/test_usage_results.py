@@ -207,6 +207,36 @@ def test_a_processs_exit_code_other_than_zero_is_an_error(code: int) -> None:
     assert failure(done) == (("error", "exit_3", "what went wrong") if code else None)
 
 
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ('{"is_error": true, "result": "no"}', ("error", "error", "no")),
+        ('{"error": {"message": "m"}}', ("error", "error", "m")),
+        ('log\n{\n"error": {"code": "c"}\n}\n', ("error", "c", None)),
+        ('{"response": null, "error": {"code": "c", "message": "m"}}', ("error", "c", "m")),
+        ('{"is_error": false}', None),
+        ('{"error": {"count": 0}, "data": []}', None),
+        ('{"error": "text", "data": []}', None),
+        ('["error"]', None),
+    ],
+)
+def test_what_a_process_prints_of_its_failure_makes_it_one_whatever_it_exits_with(
+    printed: str, expected: Any
+) -> None:
+    for form in (printed, printed.encode()):
+        assert failure(subprocess.CompletedProcess(["tool"], 0, form, "")) == expected
+    told = failure(subprocess.CompletedProcess(["tool"], 1, printed, ""))
+    assert told is not None
+    assert told[1] == ("c" if expected is not None and expected[1] == "c" else "exit_1")
+
+
+def test_a_response_that_failed_before_it_had_output_is_an_error() -> None:
+    error = {"code": "server_error", "message": "m"}
+    body = {"object": "response", "status": "failed", "error": error}
+    for form in (body, json.dumps(body)):
+        assert failure(form) == ("error", "server_error", "m")
+
+
 @pytest.mark.parametrize("stderr", [None, "", b"", b"\n \n", 5])
 def test_a_process_that_says_nothing_has_no_message(stderr: Any) -> None:
     killed = subprocess.CompletedProcess(["true"], -9, stderr=stderr)

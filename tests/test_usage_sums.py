@@ -88,12 +88,22 @@ def test_a_cost_that_is_added_to_tokens_without_one_is_not_that_of_all(
     capture_operations: CapturedOperations,
 ) -> None:
     with track("work", service="s") as op:
-        op.add_usage(input_tokens=10, cost_usd=0.5)
         op.add_usage(input_tokens=10)
+        op.add_usage(input_tokens=10, cost_usd=0.5)
     with track("work", service="s") as op:
         op.add_usage(input_tokens=10)
         op.add_usage(cost_usd=0.5)
     assert [each.cost_usd for each in capture_operations] == [None, 0.5]
+
+
+def test_what_is_added_without_a_cost_leaves_the_one_that_the_caller_said(
+    capture_operations: CapturedOperations,
+) -> None:
+    with track("work", service="s") as op:
+        op.set_usage(input_tokens=10, cost_usd=0.5)
+        op.add_usage(output_tokens=5)
+    found = only(capture_operations)
+    assert (found.tokens, found.cost_usd, found.cost_source) == (15, 0.5, "caller")
 
 
 def test_tokens_are_summed_over_models_and_the_cost_is_unknown(

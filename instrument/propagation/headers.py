@@ -28,7 +28,7 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
     They are W3C `traceparent` and `baggage: session.id=...`. Other members of the baggage are kept
     as they are; baggage that breaks the limits of W3C with ours (8,192 bytes, 180 members) is left
     alone. A `traceparent` beside a session is of an earlier `inject`, here or elsewhere, and is
-    replaced; one without a session is somebody's who traces, and stays.
+    replaced, and so is one that is none; one without a session is somebody's who traces, and stays.
 
     Raises `ConfigurationError` if nothing can be written into `headers`.
     """
@@ -49,7 +49,8 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
     if baggage is not None:
         _put(headers, "baggage", there, baggage)
         traced = found["traceparent"]
-        if not traced or carrier.has_session(before):
+        is_foreign = traced and not carrier.has_session(before)
+        if not (is_foreign and carrier.names_trace(_joined(traced))):
             _put(headers, "traceparent", traced, headers_of(carried)["traceparent"])
     return headers
 

@@ -55,7 +55,8 @@ def matches(fields: Fields) -> bool:
         if "prompt_tokens" in usage or _is_usage(usage, fields):
             return True
     if "object" in fields:
-        return fields["object"] == "response" and "output" in fields
+        is_failed = fields.get("status") == "failed"
+        return fields["object"] == "response" and ("output" in fields or is_failed)
     if "response" in fields:
         return _carried(fields) is not None
     error = part(fields, "error") or NOTHING

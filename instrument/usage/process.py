@@ -7,7 +7,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import texts
+from instrument.usage.decoding import decoded, may_say
+from instrument.usage.fields import NOTHING, part, text
 from instrument.usage.reading import Reader, Reading, StreamClass
+from instrument.usage.tool_endings import FINE, Verdict, of_result
 
 __all__ = ["CLASSES", "STREAMS", "read"]
 
@@ -23,21 +26,20 @@ def read(process: Any) -> Reading | None:
     """
     code = process.returncode
     found = _read_output(process.stdout)
+    if found is None or found.outcome is None:
+        failed = _told_failure(process.stdout)
+        found = found if failed == FINE else _with_failure(found, *failed)
     if not code:
         return found
     if found is None or found.outcome is None:
         complaint = _read_complaint(process.stderr)
         if complaint is not None and complaint.outcome is not None:
-            found = complaint if found is None else _with_failure(found, complaint)
+            told = complaint.outcome, complaint.error_type, complaint.error_message
+            found = complaint if found is None else _with_failure(found, *told)
     if found is not None and _says_more(found):
         return found
     message = None if found is None else found.error_message
-    return replace(
-        found or Reading(),
-        outcome="error",
-        error_type=f"exit_{code}",
-        error_message=message or _last_line(process.stderr),
-    )
+    return _with_failure(found, "error", f"exit_{code}", message or _last_line(process.stderr))
 
 
 def _says_more(found: Reading) -> bool:
@@ -46,12 +48,15 @@ def _says_more(found: Reading) -> bool:
     return found.outcome != "error" or found.error_type not in _TOLD_LITTLE
 
 
-def _with_failure(found: Reading, failed: Reading) -> Reading:
+def _with_failure(
+    found: Reading | None, outcome: str | None, kind: str | None, message: str | None
+) -> Reading:
     return replace(
-        found,
-        outcome=failed.outcome,
-        error_type=failed.error_type,
-        error_message=failed.error_message,
+        found or Reading(),
+        outcome=outcome,
+        error_type=kind,
+        error_message=message,
+        is_plain=False,
     )
 
 
@@ -64,6 +69,16 @@ def _read_output(output: Any) -> Reading | None:
         if found is not None:
             found = replace(found, source=output)
     return found
+
+
+def _told_failure(output: Any) -> Verdict:
+    """Return what the one object that a tool printed says of its failure, whosever it is."""
+    if type(output) not in (str, bytes) or not may_say(output):
+        return FINE
+    fields = decoded(output) or decoded(texts.between_braces(output) or b"") or NOTHING
+    error = part(fields, "error") or NOTHING
+    named = (text(error.get(name)) for name in ("code", "type", "message"))
+    return of_result(fields) if fields.get("is_error") is True or any(named) else FINE
 
 
 def _read_complaint(output: Any) -> Reading | None:
