@@ -1,7 +1,8 @@
 """The session of everything outside an explicit one, shared through `session.json`.
 
 `{"session_id": ..., "created_at": ..., "last_activity": ...}`, Unix seconds, as the original
-format's tools read and write it. It is replaced as a whole, by a rename under `session.lock`.
+format's tools read and write it. It is made by a link, which one process alone can do, and
+replaced as a whole, by a rename under `session.lock`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,6 +107,8 @@ class AmbientSession:
         """Return what now stands in the file; `None` where it cannot be written or the lock had."""
         give_up_at = time.monotonic() + _LOCK_WITHIN_SECONDS
         try:
+            if not os.path.lexists(self._path) and (created := self._created()) is not None:
+                return created
             while (stored := self._written() or self._living()) is None:
                 if time.monotonic() >= give_up_at:
                     # on a busy machine that may be long after the last look
@@ -114,6 +118,20 @@ class AmbientSession:
             if belongs_to_program(error):
                 raise
             return None
+        return stored
+
+    def _created(self) -> Stored | None:
+        """Store the first session, or return that of whoever was quicker; `None`: neither."""
+        make_private_directory(self._log_dir)
+        waiting = self._provisional
+        stored = self._new()
+        try:
+            self._write(stored, os.link)
+        except OSError as error:  # some file systems have no links
+            if belongs_to_program(error):
+                raise
+            self._provisional = waiting
+            return self._living()
         return stored
 
     def _written(self) -> Stored | None:
@@ -156,15 +174,15 @@ class AmbientSession:
     def _now_seconds(self) -> float:
         return self._clock.time_ns() / 1e9
 
-    def _write(self, stored: Stored) -> None:
-        temporary = self._path.with_name(f"session.json.{os.getpid()}.tmp")
+    def _write(self, stored: Stored, put: Callable[[Path, Path], None] = os.replace) -> None:
+        name = f"session.json.{os.getpid()}.{threading.get_ident()}.tmp"
+        temporary = self._path.with_name(name)
         try:
             write_private(temporary, msgspec.json.encode(stored))
-            os.replace(temporary, self._path)
-        except BaseException:
+            put(temporary, self._path)
+        finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-            raise
 
 
 def _is_taken(descriptor: int) -> bool:

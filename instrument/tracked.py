@@ -76,7 +76,8 @@ def tracked(
     - `operation`: the name of the call; by default the qualified name, `Client.ask`.
     - `model`: the model, where the response does not say it.
     - `usage`: a callable from the result to a `Usage`, its fields as a mapping, a number of
-      tokens, or `None` for none; without it, the known providers' responses are read.
+      tokens, a provider's own usage, or `None` for none; without it, the known providers'
+      responses are read.
     - `success`: a callable from the result to whether the call succeeded.
     - `metadata`: what is recorded beside the numbers; copied for each call.
     - `stream`: whether any iterator that is returned is followed to its end.
