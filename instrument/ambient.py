@@ -107,7 +107,7 @@ class AmbientSession:
         """Return what now stands in the file; `None` where it cannot be written or the lock had."""
         give_up_at = time.monotonic() + _LOCK_WITHIN_SECONDS
         try:
-            if not os.path.lexists(self._path) and (created := self._created()) is not None:
+            if self._is_missing() and (created := self._created()) is not None:
                 return created
             while (stored := self._written() or self._living()) is None:
                 if time.monotonic() >= give_up_at:
@@ -119,6 +119,16 @@ class AmbientSession:
                 raise
             return None
         return stored
+
+    def _is_missing(self) -> bool:
+        # not os.path.lexists, which would swallow a handler's timeout
+        try:
+            os.lstat(self._path)
+        except OSError as error:
+            if belongs_to_program(error):
+                raise
+            return True
+        return False
 
     def _created(self) -> Stored | None:
         """Store the first session, or return that of whoever was quicker; `None`: neither."""
