@@ -15,7 +15,7 @@ import msgspec
 from duckdb import DuckDBPyConnection
 
 from instrument._costs import quoted
-from instrument._databases import cursor
+from instrument._databases import cursor, interruptible
 from instrument._lines import decode_head, moment_of
 from instrument._scan import Line, Source
 from instrument._snapshot import Archived, Snapshot
@@ -309,17 +309,11 @@ class Archive:
 
     def _ask(self, query: str, params: Any) -> DuckDBPyConnection:
         try:
-            return self._cursor.cursor().execute(query, params)
-        except duckdb.InterruptException:
-            raise KeyboardInterrupt from None
+            with interruptible():
+                return self._cursor.cursor().execute(query, params)
         except duckdb.Error as error:
             self._found.check_archives()
             raise ArchiveError(str(error)) from error
-        except RuntimeError as error:
-            # what DuckDB makes of a Ctrl-C that comes while it works
-            if str(error) == "Query interrupted":
-                raise KeyboardInterrupt from error
-            raise
 
 
 class _Extent(NamedTuple):

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from instrument._costs import quoted
 
-__all__ = ["cursor", "lasting", "opened", "shared"]
+__all__ = ["cursor", "interruptible", "lasting", "opened", "shared"]
 
 
 def opened() -> DuckDBPyConnection:
@@ -39,6 +39,19 @@ def opened() -> DuckDBPyConnection:
     # which goes to the program's own output where that has no file, as in a notebook
     connection.execute("set enable_progress_bar = false")
     return connection
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` for what DuckDB makes of a Ctrl-C that comes while it works."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -125,7 +126,13 @@ def _faults(log_dir: Path, owner: int) -> Iterator[Fault]:
             if path.is_symlink() and not _is_within(path, inside):
                 yield Fault(str(path), "outside", f"leads to {os.path.realpath(path)}")
                 continue
-            found = path.stat()
+            try:
+                found = path.stat()
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                yield Fault(str(path), "outside", "leads to itself")
+                continue
             if found.st_uid != owner:
                 yield Fault(str(path), "owner", f"belongs to user {found.st_uid}, not {owner}")
             if found.st_mode & _OPEN:

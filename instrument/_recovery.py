@@ -35,6 +35,7 @@ from instrument.archive import (
     Part,
     Segment,
     archive_dir,
+    cut_short,
     files_in,
     missing_sums,
     present,
@@ -62,7 +63,7 @@ class Recovered(Struct, frozen=True):
 def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
     """Make the manifest of an archive anew if it is lost, damaged or too old; else `None`.
 
-    Or if sessions, or what days came to, are gone.
+    Or if a file is damaged, or sessions, or what days came to, are gone.
 
     Raises `ArchiveError` where another process changes the archive or it cannot be written, and
     `FormatError` for the files of a newer version.
@@ -86,7 +87,12 @@ def recover(log_dir: Path, pricing: Pricing) -> Recovered | None:
 def _is_lost(log_dir: Path) -> bool:
     try:
         directory, manifest = archive_dir(log_dir), read_manifest(log_dir)
-        return bool(missing_sums(directory, manifest) or held_alone(directory, manifest))
+        # of what is damaged none of the others can be asked
+        return (
+            any(cut_short(directory, manifest, may_be_gone=True))
+            or bool(missing_sums(directory, manifest))
+            or bool(held_alone(directory, manifest))
+        )
     except ManifestError:
         return True
 

@@ -18,9 +18,11 @@ from instrument.archive import (
     Part,
     Segment,
     archive_dir,
+    cut_short,
     end_of_archived,
     read_manifest,
 )
+from instrument.errors import DamagedFileError
 
 __all__ = ["Archived", "Snapshot", "closed_segments", "snapshot"]
 
@@ -47,10 +49,13 @@ class Snapshot(Struct, frozen=True):
     gone: list[Path]
 
     def check_archives(self) -> None:
-        """Raise `FileNotFoundError` if a file of the archives has gone since they were listed."""
+        """Raise `FileNotFoundError` if a file of the archives has gone since they were listed.
+
+        And `DamagedFileError` for one that is cut short.
+        """
         for log_dir, manifest in self.manifests.items():
-            for each in manifest.files():
-                (archive_dir(log_dir) / each).stat()
+            for path in cut_short(archive_dir(log_dir), manifest):
+                raise DamagedFileError(path)
 
 
 def snapshot(log_dirs: Iterable[Path], *, may_vanish: bool = False) -> Snapshot:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from instrument._archived import table_of
 from instrument._begun import Begun
 from instrument._costs import priced, quoted, rates_table
-from instrument._databases import opened, shared
+from instrument._databases import interruptible, opened, shared
 from instrument._gather import Reading
 from instrument._lines import operation_of
 from instrument._looks import UNENDED, Looks, keys_of
@@ -124,15 +124,11 @@ def _connected(
 def told(reading: Reading) -> Iterator[None]:
     """Say what DuckDB objects to as `QueryError`; raise `FileNotFoundError` if a file vanished."""
     try:
-        yield
+        with interruptible():
+            yield
     except duckdb.Error as error:
         _look_again_if_vanished(reading)
         raise QueryError(str(error)) from error
-    except RuntimeError as error:
-        # what DuckDB makes of a Ctrl-C that comes while it works
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise
 
 
 def run(reading: Reading, query: str, params: Params) -> DuckDBPyRelation:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "Part",
     "Segment",
     "archive_dir",
+    "cut_short",
     "end_of_archived",
     "files_in",
     "manifest_path",
@@ -151,6 +152,21 @@ def missing_sums(directory: Path, manifest: Manifest) -> list[Path]:
     return [each for each in paths if not each.exists()]
 
 
+def cut_short(directory: Path, manifest: Manifest, *, may_be_gone: bool = False) -> Iterator[Path]:
+    """Yield the files without the end that every Parquet file has.
+
+    Raises `FileNotFoundError` for one that is gone, unless it may be.
+    """
+    for each in manifest.files():
+        path = directory / each
+        if path.suffix == ".parquet" and not (may_be_gone and not path.exists()):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                file.seek(max(0, size - len(_PARQUET)))
+                if file.read() != _PARQUET:
+                    yield path
+
+
 def present(directory: Path, parts: Iterable[Part]) -> list[Part]:
     """Return the files of operations that nobody has deleted."""
     return [each for each in parts if (directory / each.path).exists()]
@@ -251,6 +267,7 @@ def _is_ours(name: str) -> bool:
 
 
 _MANIFEST = "manifest.json"
+_PARQUET = b"PAR1"  # which each file ends with
 _PLACES = ("date=*", "sessions", "days", "damaged")
 _DAY = re.compile(r"date=\d{4}-\d\d-\d\d")
 _OUR_FILE = re.compile(r"[0-9a-f]{16}\b.*")

@@ -56,6 +56,17 @@ class ManifestError(ArchiveError):
         self.path = path
 
 
+class DamagedFileError(ArchiveError):
+    """A file of the archive is cut short, or no Parquet; `path` is its place."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged: put it back from a backup. Or `instrument doctor --fix` sets it"
+            " aside; its operations are lost then"
+        )
+        self.path = path
+
+
 class MissingFileError(ArchiveError):
     """A file that the archive cannot be changed without has been deleted; `path` is its place."""
 

@@ -22,6 +22,7 @@ from instrument._grouped import summed_in_session
 from instrument._health import health
 from instrument._iterate import iterate
 from instrument._lines import operation_of
+from instrument._outputs import is_special, put_whole
 from instrument._premises import Finding, not_there
 from instrument._scan import Skipped, SkippedLine, last_line, sources_of
 from instrument._skew import in_call_order
@@ -41,6 +42,7 @@ from instrument.errors import (
     ConfigurationError,
     FormatError,
     MissingDependencyError,
+    QueryError,
     reject_type,
 )
 from instrument.operation import Health, Operation, SessionStats, SummaryRow
@@ -321,12 +323,10 @@ class UsageLog:
         from instrument._select import copy_to_parquet  # it loads duckdb
 
         target, asked = Path(path), wanted(session, **filters)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        if is_special(target):
+            raise QueryError(f"{target} is no regular file, which Parquet needs")
+        with put_whole(target) as unfinished:
             self._ask(lambda reading: copy_to_parquet(reading, asked, unfinished))
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def compact(
         self,
@@ -343,11 +343,13 @@ class UsageLog:
 
         Raises `ArchiveError` where another process is at it, or the archive cannot be written.
         """
-        from instrument.compaction import Compaction, compact  # it loads duckdb
+        from instrument._databases import interruptible  # it loads duckdb
+        from instrument.compaction import Compaction, compact
 
         total, pricing = Compaction(), usual(settings().prices)
-        for path in self.paths:
-            total += compact(path, pricing, all_segments=all, advance=advance)
+        with interruptible():
+            for path in self.paths:
+                total += compact(path, pricing, all_segments=all, advance=advance)
         return total
 
     def prune(
@@ -366,7 +368,8 @@ class UsageLog:
 
         Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
         """
-        from instrument.retention import Pruned, prune  # it loads duckdb
+        from instrument._databases import interruptible  # it loads duckdb
+        from instrument.retention import Pruned, prune
 
         before = moment_of_filter("older_than", older_than)
         if before is None:
@@ -374,7 +377,8 @@ class UsageLog:
         self.compact(advance=advance)
         total = Pruned()
         for path in self.paths:
-            total += prune(path, before, keep_summary=keep_summary)
+            with interruptible():
+                total += prune(path, before, keep_summary=keep_summary)
             forget_ledgers(path, before)
         return total
 

@@ -29,7 +29,8 @@ LAYERS = {
     "reading": "archive _lines _plain _scan _zones _snapshot _wanted _follow _begun _skew _stats"
     " _grouped _costs _databases _days _archived _gather _iterate _figures _deep _looks _typed _sql"
     " _bulk _fresh _recent _sums _select _summary _survey _ahead _filing _facts _batch _summing"
-    " compaction retention _recovery _health _premises _doctor log",
+    " compaction retention _recovery _health _premises _doctor _outputs"
+    " log",
     "capture": "_reserving _gates _asking wrappers proxies session streams tracked",
     "surfaces": "logger propagation clients exporters importers web testing pytest_plugin",
     "shell": "cli __main__",

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 
 import pytest
 from cli_sample import OPERATIONS, OTHER, SESSION, START, write_sample
-from log_writing import at, write
+from log_writing import at, encoded, write
 from log_writing import operation as logged
 
 from instrument.cli.shell import run
@@ -125,6 +126,9 @@ def test_several_directories_are_read_as_one_log(log: Path, tmp_path: Path) -> N
         (["show", "session_17955"], f"several sessions: {SESSION}, {OTHER}"),
         (["show", "--dir", "/nowhere"], "no log in /nowhere: there is no such directory"),
         (["show", "--dir", __file__], "is no directory"),
+        (["show", "--dir", ""], "'' names no directory"),
+        (["export", "--format", "parquet", "-o", os.devnull], "is no regular file"),
+        (["export", "--format", "parquet", "-o", "-"], "Parquet needs a file"),
         (["shwo"], "No such command 'shwo'"),
         (["show", "--jsno"], "No such option '--jsno'"),
         (["sessions", "--limit", "none"], "'none' is not a valid integer"),
@@ -253,6 +257,39 @@ def test_times_are_local_with_their_zone_and_utc_on_request(log: Path) -> None:
     assert (local, utc) == ("2026-11-24 18:30:00 JST", "2026-11-24 09:30:00 UTC")
 
 
+@pytest.mark.parametrize("zone", ["FAR-14", "UTC0", "WEST+12"])
+def test_today_in_utc_is_utcs_day_wherever_the_machine_is(zone: str, tmp_path: Path) -> None:
+    midnight = datetime.combine(datetime.now(UTC), time_of_day.min, UTC)
+    seconds = (-1, 1)
+    stamps = [f"{midnight + timedelta(seconds=each):%Y-%m-%dT%H:%M:%S.%fZ}" for each in seconds]
+    write(tmp_path, *(logged(n, timestamp=each) for n, each in enumerate(stamps)))
+    for day, count in (("today", 1), ("yesterday", 2)):
+        told = command(tmp_path, "export", "--since", day, "--utc", TZ=zone).stdout
+        assert told.count("\n") == 1 + count
+        # what is local is what it was
+        local = command(tmp_path, "export", "--since", day, TZ=zone).stdout
+        assert (local == told) or zone != "UTC0"
+
+
+def test_export_writes_into_what_is_no_file_and_follows_links(log: Path, tmp_path: Path) -> None:
+    written = command(log, "export").stdout
+    for place in ("-", "/dev/stdout", "/dev/fd/1"):
+        assert command(log, "export", "-o", place).stdout == written
+    pipe, private, link = (tmp_path / name for name in ("pipe", "private.csv", "link.csv"))
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert command(log, "export", "-o", str(pipe)).returncode == 0
+        assert reader.communicate(timeout=30)[0] == written
+    private.touch(mode=0o600)
+    link.symlink_to(private)
+    for form in ("csv", "json", "parquet"):
+        assert command(log, "export", "--format", form, "-o", str(link)).returncode == 0
+        assert (link.is_symlink(), private.stat().st_mode & 0o777) == (True, 0o600)
+        assert private.stat().st_size > 100
+    assert pipe.is_fifo()
+    assert {each.name for each in tmp_path.iterdir()} == {"log", "pipe", "private.csv", "link.csv"}
+
+
 def test_help_is_given_without_loading_what_commands_need() -> None:
     code = (
         "import sys; from instrument.cli.shell import run; code = run(['--help']);"
@@ -286,6 +323,29 @@ def test_the_latest_sessions_are_found_in_whatever_order_lines_stand(tmp_path: P
     assert [log.find_sessions(limit=limit) for limit in (1, 5)] == [
         log.find_sessions()[:limit] for limit in (1, 5)
     ]
+
+
+def test_ctrl_c_ends_a_compaction_silently(tmp_path: Path) -> None:
+    lines = [encoded(logged(n, session_id=f"s{n % 99}")) for n in range(60_000)]
+    codes = set()
+    for tenths in range(4, 14, 2):
+        log_dir = tmp_path / str(tenths)
+        write(log_dir, *lines)
+        with subprocess.Popen(
+            [sys.executable, "-m", "instrument", "compact", "--all", "--dir", str(log_dir)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
+            maps = Path(f"/proc/{process.pid}/maps")
+            while maps.exists() and b"duckdb" not in maps.read_bytes():
+                time.sleep(0.02)
+            time.sleep(tenths / 10)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60)[1] == b""
+        codes.add(process.returncode)
+        assert len(UsageLog(log_dir).operations()) == 60_000
+    assert codes <= {0, 130}
 
 
 def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:

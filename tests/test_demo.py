@@ -129,6 +129,11 @@ def test_the_demo_keeps_its_log_on_request(tmp_path: Path) -> None:
     assert len(UsageLog(place[1]).sessions()) == 1
 
 
+def test_a_directory_that_the_demo_makes_is_this_users_alone(tmp_path: Path) -> None:
+    assert demo(tmp_path, "--dir", str(tmp_path / "new")).returncode == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_disabled_package_is_told_in_one_line(tmp_path: Path) -> None:
     result = demo(tmp_path, INSTRUMENT_DISABLED="1")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)

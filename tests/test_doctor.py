@@ -265,6 +265,13 @@ def test_a_link_that_leads_outside_is_a_note_and_one_inside_is_fine(
     assert levels(log_dir) == {"permissions": "note"}
 
 
+def test_a_link_to_itself_is_told_and_the_rest_is_examined(log_dir: Path) -> None:
+    link = log_dir / "journal" / "round.jsonl"
+    link.symlink_to(link.name)
+    assert levels(log_dir) == {"permissions": "note", "writable": "problem"}
+    assert "leads to itself" in str(found(log_dir)["permissions"].details)
+
+
 def test_a_log_above_its_size_is_a_problem(tmp_path: Path) -> None:
     program = """
         warnings.simplefilter("ignore")

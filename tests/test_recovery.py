@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +14,13 @@ import pytest
 from log_questions import answers
 from log_writing import at, begin, encoded, entered, open_by_writers, operation, write
 
-from instrument.errors import ArchiveError, FormatError, ManifestError, MissingFileError
+from instrument.errors import (
+    ArchiveError,
+    DamagedFileError,
+    FormatError,
+    ManifestError,
+    MissingFileError,
+)
 from instrument.log import Finding, UsageLog
 
 DAYS = ("2026-11-19", "2026-11-20", "2026-11-21")
@@ -319,6 +326,28 @@ def test_a_file_that_cannot_be_read_is_put_away_and_told(log_dir: Path) -> None:
     path.write_bytes(content)
     lose(log_dir)
     assert examined(log_dir).details["count"] == 5
+
+
+def test_a_file_that_is_cut_short_is_named_with_the_cure_and_set_aside(log_dir: Path) -> None:
+    log = UsageLog(log_dir)
+    before = {each.operation_id for each in log.operations()}
+    damaged = parquet(log_dir)[0]
+    os.truncate(damaged, 100)
+    for ask in (
+        log.operations,
+        log.to_arrow,
+        lambda: log.sql("select * from operations"),
+        lambda: log.summary(("service",), since=datetime(2026, 11, 1, tzinfo=UTC)),
+    ):
+        with pytest.raises(DamagedFileError, match=r"backup.*doctor --fix"):
+            ask()
+    found = {each.check: each for each in log.doctor()}
+    assert (found["format"].level, str(damaged) in found["format"].message) == ("problem", True)
+    assert examined(log_dir).level == "problem"
+    assert not damaged.exists()
+    after = {each.operation_id for each in log.operations()}
+    assert after < before
+    assert len(log.to_arrow()) == len(after)
 
 
 def test_files_of_a_newer_format_are_left_alone(log_dir: Path) -> None:

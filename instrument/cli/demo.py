@@ -91,7 +91,7 @@ def _run_job(directory: Path) -> tuple[str, Tally]:
 def _log_directory(given: str | None, keep: bool) -> Iterator[tuple[Path, str]]:
     if given is not None:
         place = Path(given).expanduser()
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):
             raise ConfigurationError("--dir", given, "a directory that you may write to")
         yield place, "kept"

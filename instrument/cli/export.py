@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from instrument._outputs import is_special, put_whole
 from instrument.cli import options
 from instrument.cli.query import ALL, resolved
 from instrument.cli.shell import COMMANDS
@@ -24,6 +25,7 @@ __all__ = ["command"]
 
 COLUMNS = Operation.__struct_fields__
 TOLD_EVERY = 1_000
+_STANDARD_OUTPUT = {Path(each) for each in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")}
 
 
 @click.command("export", short_help=COMMANDS["export"])
@@ -67,7 +69,7 @@ def command(
     """
     chosen = None if session == ALL else resolved(log, session)
     if form == "parquet" and not output.as_json:
-        if target is None:
+        if target is None or target in _STANDARD_OUTPUT:
             raise click.UsageError("Parquet needs a file: --output FILE")
         log.write_parquet(target, chosen, **filters)
         return
@@ -93,18 +95,17 @@ def _counted(operations: Iterable[Operation], output: Output) -> Iterator[Operat
 
 @contextmanager
 def _opened(target: Path | None) -> Iterator[BinaryIO]:
-    if target is None:
+    if target is None or target in _STANDARD_OUTPUT:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
+    if is_special(target):
+        with target.open("wb") as file:
             yield file
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        return
+    with put_whole(target) as unfinished, unfinished.open("wb") as file:
+        yield file
 
 
 def _write_csv(file: BinaryIO, operations: Iterable[Operation]) -> None:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
+from typing import NamedTuple
 
 from instrument import _config
 
-__all__ = ["CURE", "LocalZone", "aware", "moment_or_ago"]
+__all__ = ["CURE", "LocalZone", "Midnight", "aware", "moment_or_ago"]
 
 CURE = "30m, 2h, 3d, 1w, today, yesterday, 2026-11-01 or 2026-11-01T09:30"
 _AGO = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def moment_or_ago(text: str) -> datetime | timedelta | None:
+class Midnight(NamedTuple):
+    """When a day began, so many days ago: which day it is depends on the zone."""
+
+    days_ago: int
+
+
+def moment_or_ago(text: str) -> datetime | timedelta | Midnight | None:
     """Read a time ago, or a moment, naive where no zone is given; `None` for anything else."""
     text = text.strip()
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return timedelta(**{_UNITS[ago[2]]: float(ago[1])})
     if text in ("today", "yesterday"):
-        midnight = datetime.combine(_config.now().astimezone(), time.min)
-        return midnight - timedelta(days=text == "yesterday")
+        return Midnight(int(text == "yesterday"))
     try:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
 
 
-def aware(moment: datetime | timedelta | None, *, utc: bool) -> datetime | timedelta | None:
+def aware(
+    moment: datetime | timedelta | Midnight | None, *, utc: bool
+) -> datetime | timedelta | None:
     """Put a moment without a zone into UTC, or into local time."""
+    if isinstance(moment, Midnight):
+        now = _config.now() if utc else _config.now().astimezone()
+        moment = datetime.combine(now, time.min) - timedelta(days=moment.days_ago)
     if not isinstance(moment, datetime) or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=UTC) if utc else moment.astimezone()

@@ -86,6 +86,12 @@ def waiting_for(log: UsageLog, output: Output) -> Waiting:
     return waiting
 
 
+def _named(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in value:  # a variable that is not set
+        raise click.BadParameter("'' names no directory")
+    return value
+
+
 def directories(command: Command) -> Command:
     """Add `--dir`, which may be repeated: the logs to read as one."""
     return click.option(
@@ -93,6 +99,7 @@ def directories(command: Command) -> Command:
         "directories",
         multiple=True,
         metavar="DIR",
+        callback=_named,
         shell_complete=lambda ctx, param, incomplete: [CompletionItem(incomplete, type="dir")],
         help="Read the log in DIR instead of the configured one; repeat to read several as one.",
     )(command)
