@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from instrument._costs import quoted
 
-__all__ = ["cursor", "interruptible", "lasting", "opened", "shared"]
+__all__ = ["cursor", "interruptible", "lasting", "opened", "scratch_directory", "shared"]
 
 
 def opened() -> DuckDBPyConnection:
@@ -48,10 +48,15 @@ def interruptible() -> Iterator[None]:
         yield
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
+    except (duckdb.Error, RuntimeError) as error:
+        if str(error) == "Query interrupted" or "KeyboardInterrupt" in str(error):
             raise KeyboardInterrupt from error
         raise
+
+
+def scratch_directory() -> tempfile.TemporaryDirectory[str]:
+    """Return a directory for what stands in files meanwhile; its name tells whose it is."""
+    return tempfile.TemporaryDirectory(prefix=f"instrument-{os.getpid()}-")
 
 
 @contextmanager

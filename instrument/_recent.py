@@ -8,7 +8,6 @@ of other logs all is read for each question.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -21,7 +20,7 @@ from duckdb import DuckDBPyConnection
 from msgspec import Struct
 
 from instrument._costs import priced, quoted, rates_table
-from instrument._databases import lasting
+from instrument._databases import lasting, scratch_directory
 from instrument._fresh import Identity, Place, ends_of
 from instrument._gather import Reading
 from instrument._looks import DOUBLES, ONCE, keys_of
@@ -157,7 +156,7 @@ def recent(reading: Reading, since: datetime | None) -> Iterator[tuple[DuckDBPyC
     wanted = _wanted(reading, since)
     if wanted:
         with (
-            tempfile.TemporaryDirectory(prefix="instrument-") as place,
+            scratch_directory() as place,
             told(reading),
             _remembered(reading, wanted, Path(place)) as known,
             closing(lasting()) as connection,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
@@ -16,7 +15,7 @@ from msgspec import Struct
 from instrument._archived import table_of
 from instrument._begun import Begun
 from instrument._costs import priced, quoted, rates_table
-from instrument._databases import interruptible, opened, shared
+from instrument._databases import interruptible, opened, scratch_directory, shared
 from instrument._gather import Reading
 from instrument._lines import operation_of
 from instrument._looks import UNENDED, Looks, keys_of
@@ -110,7 +109,7 @@ def _connected(
     reading: Reading, *, is_own: bool = False
 ) -> Iterator[tuple[DuckDBPyConnection, Path]]:
     """Give a connection and a directory for what stands in files meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="instrument-") as scratch, ExitStack() as stack:
+    with scratch_directory() as scratch, ExitStack() as stack:
         if is_own:
             connection = opened()
             connection.execute(f"set temp_directory = {quoted(scratch)}")

@@ -345,7 +345,34 @@ def test_ctrl_c_ends_a_compaction_silently(tmp_path: Path) -> None:
             assert process.communicate(timeout=60)[1] == b""
         codes.add(process.returncode)
         assert len(UsageLog(log_dir).operations()) == 60_000
-    assert codes <= {0, 130}
+    assert codes <= {0, 130, -signal.SIGINT}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    log_dir, scratch = tmp_path / "log", tmp_path / "scratch"
+    scratch.mkdir()
+    write(log_dir, *(logged(n, session_id=f"s{n % 99}") for n in range(60_000)))
+    codes = set()
+    for seconds in (0.0, 0.1, 0.2):
+        with subprocess.Popen(
+            [sys.executable, "-m", "instrument", "stats", "@all", "--dir", str(log_dir)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        ) as process:
+            while process.poll() is None and not [*scratch.iterdir()]:
+                time.sleep(0.005)
+            time.sleep(seconds)
+            process.send_signal(number)
+            assert process.communicate(timeout=60)[1] == b""
+        codes.add(process.returncode)
+        assert [*scratch.iterdir()] == []
+    assert -number in codes
+    assert codes <= {0, -number}
 
 
 def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:

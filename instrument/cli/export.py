@@ -59,7 +59,8 @@ def command(
 ) -> None:
     """Export operations, in start order, with a column for each attribute of Operation.
 
-    SESSION is an id, its unique beginning, @last, or @all (the default).
+    SESSION is an id, its unique beginning, @last, or @all (the default). Of one session, what
+    is in sessions inside it is left out.
 
     \b
     Examples:

@@ -21,6 +21,8 @@ __all__ = ["command"]
 def command(log: UsageLog, output: Output, limit: int, filters: dict[str, Any]) -> None:
     """List the latest sessions, the newest first.
 
+    Each has what was recorded in itself; `show` and `stats` count the sessions inside it, too.
+
     \b
     Examples:
       instrument sessions --limit 5

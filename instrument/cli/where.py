@@ -50,7 +50,7 @@ def command(no_color: bool, as_json: bool) -> None:
         "log directory": place.log_dir,
         "because": place.why,
         "state": _state(place),
-        "recording": "yes" if place.is_recording else "no: INSTRUMENT_DISABLED is set",
+        "recording": _recording(place),
         "files": f"{place.file_count:,}, {human_bytes(place.bytes)}",
     }
     lines: list[Text] = []
@@ -66,7 +66,7 @@ def _place() -> Place:
         log_dir=str(found.log_dir),
         why=_why(fallback=found.fallback),
         exists=found.log_dir.is_dir(),
-        is_writable=os.access(_existing(found.log_dir), os.W_OK | os.X_OK),
+        is_writable=_is_writable(_existing(found.log_dir)),
         is_recording=not disabled_by_environment(),
         file_count=len(files),
         bytes=sum(path.stat().st_size for path in files),
@@ -85,6 +85,16 @@ def _state(place: Place) -> str:
     if not place.exists:
         return "nothing has been recorded there yet"
     return "exists, and can be written to" if place.is_writable else "exists, and cannot be written"
+
+
+def _recording(place: Place) -> str:
+    if not place.is_recording:
+        return "no: INSTRUMENT_DISABLED is set"
+    return "yes" if place.is_writable else "no: it cannot be written"
+
+
+def _is_writable(place: Path) -> bool:
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def _existing(path: Path) -> Path:
