@@ -236,6 +236,10 @@ class BudgetExceeded(InstrumentError, RuntimeError):  # noqa: N818 - the contrac
             text += f", and the call may take {shown_amount(self.metric, self.reserve)}"
         if self.by:
             text += f"; by {', '.join(map(self._part, self.by[:3]))}"
+        held = getattr(self.spent, self.metric) - sum(getattr(one, self.metric) for one in self.by)
+        if self.metric != "operations" and held > self.limit / 100:
+            shown = shown_amount(self.metric, held)
+            text += f"; {shown} is held for calls that run, or of which it is not known"
         if self.resets_at is not None:
             text += f"; new at {self.resets_at:%Y-%m-%dT%H:%MZ}"
         return text

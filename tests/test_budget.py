@@ -320,6 +320,15 @@ def test_a_callable_decides() -> None:
     assert work.stats().operation_count == 2
 
 
+def test_a_refusal_says_what_is_held_for_calls_that_did_not_say_what_they_cost() -> None:
+    with session("work", budget=Budget(usd=5)):
+        for _ in range(100):
+            with track("nameless", service="s") as op:
+                op.set_usage(input_tokens=10)
+        with pytest.raises(BudgetExceeded, match=r"by s nameless \$0.00; \$5.00 is held for calls"):
+            enter("another")
+
+
 def test_a_named_budget_is_over_everything_in_the_log(no_budgets_afterwards: None) -> None:
     ask()
     with session():

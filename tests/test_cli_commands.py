@@ -127,6 +127,7 @@ def test_several_directories_are_read_as_one_log(log: Path, tmp_path: Path) -> N
         (["show", "--dir", "/nowhere"], "no log in /nowhere: there is no such directory"),
         (["show", "--dir", __file__], "is no directory"),
         (["show", "--dir", ""], "'' names no directory"),
+        (["stats", "--what-if", "no-such-model"], "no price is known for 'no-such-model'"),
         (["export", "--format", "parquet", "-o", os.devnull], "is no regular file"),
         (["export", "--format", "parquet", "-o", "-"], "Parquet needs a file"),
         (["shwo"], "No such command 'shwo'"),

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from instrument._grouped import summed_in_session
+from instrument._price_list import is_available
 from instrument._skew import on_one_axis
 from instrument.cli import options
 from instrument.cli.moments import aware
@@ -63,6 +64,8 @@ def command(
     """
     if prices_as_of is not None or what_if is not None:
         log = log.repriced(as_of=aware(prices_as_of, utc=output.view.zone is UTC), model=what_if)
+        if what_if is not None and is_available() and not log.pricing.rates_of((None, "", what_if)):
+            raise click.UsageError(f"no price is known for {what_if!r}")
     stats, groups = _asked(log, output, session, by, filters)
     refusing = [] if session == ALL else log.budgets(refused=stats.session_id)
     if output.as_json:
