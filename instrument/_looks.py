@@ -13,6 +13,7 @@ from duckdb import DuckDBPyConnection
 
 from instrument._archived import Archive, files_of, table_of
 from instrument._costs import MATTERS, quoted
+from instrument._databases import interruptible
 from instrument._deep import nests_too_deep
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
 from instrument._snapshot import Archived
@@ -169,9 +170,8 @@ def _each_that_fails(task: Callable[[list[str]], None], paths: list[str]) -> Ite
     if not paths:
         return
     try:
-        task(paths)
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
+        with interruptible():
+            task(paths)
     except duckdb.Error:
         if len(paths) == 1:
             yield from paths

@@ -15,6 +15,7 @@ from msgspec.structs import force_setattr
 
 from instrument._archived import escaped
 from instrument._costs import MATTERS, quoted
+from instrument._databases import interruptible
 from instrument._lines import AMOUNTS, COUNTS, SUCCESSES
 from instrument._looks import IS_OPERATION, LOOKS, Looks, outcome_of
 from instrument._plain import plain_lines
@@ -45,11 +46,10 @@ def read(connection: DuckDBPyConnection, paths: Sequence[Path], longest: int) ->
     declared = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     connection.execute(f"create temp table typed ({declared}, file varchar)")
     try:
-        if paths:
-            _insert(connection, paths, longest)
-        is_read = not has_large_numbers(connection, "typed")
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
+        with interruptible():
+            if paths:
+                _insert(connection, paths, longest)
+            is_read = not has_large_numbers(connection, "typed")
     except duckdb.Error:
         is_read = False
     if not is_read:

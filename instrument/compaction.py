@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from instrument._ahead import Ahead
 from instrument._batch import Batch
 from instrument._begun import Begun, interrupted, living
+from instrument._databases import interruptible
 from instrument._facts import held_alone
 from instrument._files import close, lock, make_private_directory, open_locked, open_regular
 from instrument._gather import Reading
@@ -143,12 +144,11 @@ def holding(log_dir: Path) -> Iterator[Path]:
     try:
         if not _locks_work(file.path):
             raise ArchiveError(f"the file system of {directory} has no locks: move the log to one")
-        yield directory
+        with interruptible():
+            yield directory
     except OSError as error:
         what = error.strerror or str(error)
         raise ArchiveError(f"{directory} cannot be written: {what}; the log is whole") from error
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
     except duckdb.Error as error:
         raise ArchiveError(f"{directory} cannot be changed: {error}") from error
     finally:

@@ -343,13 +343,11 @@ class UsageLog:
 
         Raises `ArchiveError` where another process is at it, or the archive cannot be written.
         """
-        from instrument._databases import interruptible  # it loads duckdb
-        from instrument.compaction import Compaction, compact
+        from instrument.compaction import Compaction, compact  # it loads duckdb
 
         total, pricing = Compaction(), usual(settings().prices)
-        with interruptible():
-            for path in self.paths:
-                total += compact(path, pricing, all_segments=all, advance=advance)
+        for path in self.paths:
+            total += compact(path, pricing, all_segments=all, advance=advance)
         return total
 
     def prune(
@@ -368,8 +366,7 @@ class UsageLog:
 
         Raises `ConfigurationError`, and `ArchiveError` as `compact` does.
         """
-        from instrument._databases import interruptible  # it loads duckdb
-        from instrument.retention import Pruned, prune
+        from instrument.retention import Pruned, prune  # it loads duckdb
 
         before = moment_of_filter("older_than", older_than)
         if before is None:
@@ -377,8 +374,7 @@ class UsageLog:
         self.compact(advance=advance)
         total = Pruned()
         for path in self.paths:
-            with interruptible():
-                total += prune(path, before, keep_summary=keep_summary)
+            total += prune(path, before, keep_summary=keep_summary)
             forget_ledgers(path, before)
         return total
 

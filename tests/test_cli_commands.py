@@ -45,6 +45,24 @@ def command(log: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
+def started(number: signal.Signals, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start the command, so that a signal of that number ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "instrument", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | environment,
+        # whoever runs the tests in the background ignores it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
+
+
+def wait_for_duckdb(process: subprocess.Popen[bytes]) -> None:
+    maps = Path(f"/proc/{process.pid}/maps")
+    while maps.exists() and b"duckdb" not in maps.read_bytes():
+        time.sleep(0.02)
+
+
 def on_terminal(log: Path, *arguments: str, **environment: str) -> str:
     """What the command writes to a terminal."""
     ours, theirs = pty.openpty()
@@ -332,15 +350,8 @@ def test_ctrl_c_ends_a_compaction_silently(tmp_path: Path) -> None:
     for tenths in range(4, 14, 2):
         log_dir = tmp_path / str(tenths)
         write(log_dir, *lines)
-        with subprocess.Popen(
-            [sys.executable, "-m", "instrument", "compact", "--all", "--dir", str(log_dir)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process:
-            maps = Path(f"/proc/{process.pid}/maps")
-            while maps.exists() and b"duckdb" not in maps.read_bytes():
-                time.sleep(0.02)
+        with started(signal.SIGINT, "compact", "--all", "--dir", str(log_dir)) as process:
+            wait_for_duckdb(process)
             time.sleep(tenths / 10)
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=60)[1] == b""
@@ -358,13 +369,8 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
     write(log_dir, *(logged(n, session_id=f"s{n % 99}") for n in range(60_000)))
     codes = set()
     for seconds in (0.0, 0.1, 0.2):
-        with subprocess.Popen(
-            [sys.executable, "-m", "instrument", "stats", "@all", "--dir", str(log_dir)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(scratch)},
-            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-        ) as process:
+        arguments = ("stats", "@all", "--dir", str(log_dir))
+        with started(number, *arguments, TMPDIR=str(scratch)) as process:
             while process.poll() is None and not [*scratch.iterdir()]:
                 time.sleep(0.005)
             time.sleep(seconds)
@@ -378,16 +384,8 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
 
 def test_ctrl_c_ends_a_query_silently_with_130(log: Path) -> None:
     endless = "select count(*) from range(1_000_000_000_000) where md5(range::varchar) = 'x'"
-    with subprocess.Popen(
-        [sys.executable, "-m", "instrument", "sql", endless, "--dir", str(log)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # whoever runs the tests in the background ignores it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        maps = Path(f"/proc/{process.pid}/maps")
-        while maps.exists() and b"duckdb" not in maps.read_bytes():
-            time.sleep(0.1)
+    with started(signal.SIGINT, "sql", endless, "--dir", str(log)) as process:
+        wait_for_duckdb(process)
         time.sleep(1.5)
         for _ in range(20):  # DuckDB looks for one between its steps
             process.send_signal(signal.SIGINT)

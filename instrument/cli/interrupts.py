@@ -22,7 +22,7 @@ EXIT_CODE = 130
 
 @contextmanager
 def ended_by_interrupt() -> Iterator[None]:
-    """End the process a second after a Ctrl-C that the block has taken no notice of."""
+    """End the process a second after it was asked to, where the block has taken no notice of it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

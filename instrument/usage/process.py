@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import texts
-from instrument.usage.decoding import decoded, may_say
+from instrument.usage.decoding import decoded
 from instrument.usage.fields import NOTHING, part, text
 from instrument.usage.reading import Reader, Reading, StreamClass
 from instrument.usage.tool_endings import FINE, Verdict, of_result
@@ -15,6 +15,7 @@ from instrument.usage.tool_endings import FINE, Verdict, of_result
 __all__ = ["CLASSES", "STREAMS", "read"]
 
 _TAIL_CHARACTERS = 65_536
+_WORDS: dict[type, Any] = {str: ('"error"', '"is_error"'), bytes: (b'"error"', b'"is_error"')}
 _TOLD_LITTLE = ("error", "failed", "turn.failed")
 
 
@@ -73,7 +74,7 @@ def _read_output(output: Any) -> Reading | None:
 
 def _told_failure(output: Any) -> Verdict:
     """Return what the one object that a tool printed says of its failure, whosever it is."""
-    if type(output) not in (str, bytes) or not may_say(output):
+    if not any(word in output for word in _WORDS.get(type(output), ())):
         return FINE
     fields = decoded(output) or decoded(texts.between_braces(output) or b"") or NOTHING
     error = part(fields, "error") or NOTHING
