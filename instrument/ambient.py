@@ -79,7 +79,9 @@ class AmbientSession:
     def provisional(self) -> SessionIdentity:
         """Return the session in memory, where nothing may be written."""
         if self._identity is None:
-            self._identity = self._provisional = SessionIdentity(self._ids.new_session_id())
+            made = SessionIdentity(self._ids.new_session_id())
+            if self._identity is None:  # still: another thread may have made one meanwhile
+                self._identity = self._provisional = made
         return self._identity
 
     def _find(self, *, refresh: bool) -> SessionIdentity:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from threading import RLock
 from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
@@ -124,7 +126,10 @@ class RunningOperation(Scope, eq=False, weakref=True):
     def metadata(self) -> dict[str, Any]:
         """What is recorded beside the numbers; a dict of this operation's own."""
         if self.noted is None:
-            self.noted = {}
+            noted: dict[str, Any] = {}  # finalizers may run here, and other threads
+            with _sharing:
+                if self.noted is None:
+                    self.noted = noted
         return self.noted
 
     @metadata.setter
@@ -143,9 +148,18 @@ class RunningOperation(Scope, eq=False, weakref=True):
         self.given, self.added = by_caller(usage, fields), None
 
     def add_usage(self, usage: Usage | None = None, /, **fields: Unpack[UsageFields]) -> None:
-        """Add to what `set_usage` said, else to what the result says; takes the same."""
+        """Add to what `set_usage` said, else to what the result says; takes the same.
+
+        Threads may add to one operation at once.
+        """
         more = by_caller(usage, fields)
-        self.added = more if self.added is None else plus(self.added, more)
+        with _sharing:
+            while True:
+                before = self.added
+                after = more if before is None else plus(before, more)
+                if self.added is before:  # no finalizer or signal handler came in between
+                    self.added = after
+                    return
 
     def fail(self, reason: str) -> None:
         """Make the outcome `error`, with `error_type` `failed` and `reason` as its message."""
@@ -577,5 +591,19 @@ def _running(parent: RunningOperation | None) -> RunningOperation | None:
     while parent is not None and parent.done:
         parent = parent.parent
     if parent is not None and parent.claims is None:
-        parent.claims = {}
+        claims: dict[Any, Any] = {}  # as for `metadata`
+        with _sharing:
+            if parent.claims is None:
+                parent.claims = claims
     return parent
+
+
+def _unlock_in_child() -> None:
+    global _sharing
+    _sharing = RLock()  # a thread that is gone may have had the old one
+
+
+_sharing = RLock()
+"""Held where threads change what they have in common: an operation that runs around them."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)

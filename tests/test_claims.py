@@ -7,9 +7,12 @@ import copy
 import gc
 import json
 import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -114,6 +117,90 @@ def test_what_threads_counted_is_not_counted_again(
 
     tracked(service="s", operation="outer")(outer)()
     assert nothing_of_its_own(named(capture_operations, "outer"))
+
+
+def test_a_call_that_a_collection_makes_in_the_midst_of_another_is_not_counted_again(
+    capture_operations: CapturedOperations,
+) -> None:
+    """Finalizers run wherever memory is asked for, and so do other threads while they wait."""
+    steps = 30
+    outer = tracked(service="s", operation="outer")(with_a_call_at)
+    for step in range(steps):
+        outer(step)
+    found = [each for each in capture_operations if each.operation == "outer"]
+    assert len(found) == steps
+    assert all(map(nothing_of_its_own, found))
+    assert sum(each.tokens or 0 for each in capture_operations) > 15 * steps
+
+
+def with_a_call_at(step: int) -> list[Any]:
+    """Call `inner`, and once more at its nth collection, of which each step makes one."""
+    response, another = chat("a"), chat("b")
+    results: list[Any] = []
+    with collections_at_every_step(lambda: results.append(inner(another)), at=step):
+        results.append(inner(response))
+    return results
+
+
+@contextmanager
+def collections_at_every_step(call: Callable[[], object], at: int) -> Iterator[None]:
+    """Collect wherever a dict or another container is made, and call `call` in one of them."""
+    held: list[Any] = []
+    seen = 0
+
+    def collecting(phase: str, info: dict[str, Any]) -> None:
+        nonlocal seen
+        if phase == "start":
+            seen += 1
+            if seen == at:
+                call()
+        held.append(info)
+        use_up(held)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(collecting)
+    use_up(held)
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collecting)
+
+
+def use_up(held: list[Any]) -> None:
+    """Take the dicts that Python keeps at hand, so that the next one asks for memory."""
+    held.extend({} for _ in range(100))
+
+
+def test_what_a_collection_says_of_the_operation_around_is_not_lost(
+    capture_operations: CapturedOperations,
+) -> None:
+    def say(operation: Any, name: str) -> None:
+        operation.metadata[name] = True
+        operation.add_usage(output_tokens=1)
+
+    for step in range(1, 200):
+        with track(str(step), service="s") as operation:
+            operation.add_usage(output_tokens=1)
+            with collections_at_every_step(partial(say, operation, "collection"), at=step):
+                say(operation, "itself")
+    found = [(len(each.metadata), each.output_tokens) for each in capture_operations]
+    assert found == sorted(found, reverse=True)  # at the last steps it was over
+    assert (found[0], found[-1]) == ((3, 3), (2, 2))  # usage_details are there, too
+
+
+def test_threads_that_add_usage_to_one_operation_lose_none(
+    capture_operations: CapturedOperations,
+) -> None:
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with track("op", service="s") as operation, ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: operation.add_usage(output_tokens=1), range(2_000)))
+    finally:
+        sys.setswitchinterval(switching)
+    assert only(capture_operations).output_tokens == 2_000
 
 
 @pytest.mark.parametrize("response_id", ["a", None])
