@@ -138,8 +138,8 @@ signal.signal(signal.SIGALRM, late)
 lost = 0
 for turn in range(400):
     began = time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn % 7 / 10_000)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn % 7 / 10_000)
         while time.monotonic() < began + 1:
             tracked(service="s")(lambda: None)()
         lost += 1
