@@ -70,8 +70,8 @@ def test_the_next_process_resumes_the_session(tmp_path: Path) -> None:
 
 def test_a_long_lived_process_leaves_a_session_that_was_idle_too_long(tmp_path: Path) -> None:
     program = """
-        configure(session_timeout_seconds=0.3)
-        ask(); time.sleep(0.2); ask(); time.sleep(0.2); ask(); time.sleep(0.4); ask()
+        configure(session_timeout_seconds=1)
+        ask(); time.sleep(0.6); ask(); time.sleep(0.6); ask(); time.sleep(1.1); ask()
         """
     run(program, tmp_path)
     first, second, third, fourth = sessions(tmp_path)

@@ -148,7 +148,7 @@ def test_a_directory_that_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_the_demo_is_over_in_seconds(ran: tuple[Path, str]) -> None:
     (stats,) = UsageLog(ran[0]).sessions()
-    assert stats.elapsed_seconds < 5
+    assert stats.elapsed_seconds < 20
 
 
 @pytest.fixture

@@ -62,12 +62,14 @@ def test_time_outside_of_tracked_calls_and_in_calls_within_calls_does_not_count(
     ran = budgeted(
         """
         import pytest, time
-        @pytest.mark.budget(seconds=0.15)
+        @pytest.mark.budget(seconds=10)
         def test_it(usage):
+            began = time.perf_counter()
             with track("outer", service="fake"), track("inner", service="fake"):
                 time.sleep(0.1)
-            time.sleep(0.2)
-            assert 0.1 <= usage.seconds < 0.15
+            took = time.perf_counter() - began
+            time.sleep(0.1)
+            assert 0.1 <= usage.seconds <= took
             assert usage.operation_count == 2
         """
     )
