@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from instrument._rates import DETAILS, KINDS, SEARCHES, Rates
-from instrument.pricing import Key, Pricing
+from instrument._rates import DETAILS, KINDS, SEARCHES, Key, Rates
+from instrument.pricing import Pricing
 
 __all__ = ["MATTERS", "make_rates", "priced", "quoted", "rates_table"]
 

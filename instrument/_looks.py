@@ -16,9 +16,9 @@ from instrument._costs import MATTERS, quoted
 from instrument._databases import interruptible
 from instrument._deep import nests_too_deep
 from instrument._lines import AMOUNTS, COUNTS, OTHER_TYPES, OUTCOMES
+from instrument._rates import Key
 from instrument._snapshot import Archived
 from instrument.operation import MAX_COUNT, DroppedLine, Operation
-from instrument.pricing import Key
 
 __all__ = [
     "DOUBLES",

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any
 
 from instrument._rates import FOREVER, KINDS, SEARCHES, KindRates, Rates
 
-__all__ = ["is_available", "is_loaded", "listed", "may_list", "versions"]
+__all__ = ["data_file", "is_available", "is_loaded", "listed", "may_list", "versions"]
 
 _IDS = {
     "aws.bedrock": "aws",
@@ -45,7 +47,15 @@ _MILLION = 1e6
 
 def is_available() -> bool:
     """Tell whether list prices can be looked up at all."""
-    return _snapshot() is not None
+    return data_file() is not None
+
+
+@cache
+def data_file() -> Path | None:
+    """Return where the list's data are, which need not be loaded for that."""
+    spec = find_spec("genai_prices")
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(places[0], "data.py") if places else None
 
 
 @cache

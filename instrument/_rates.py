@@ -18,7 +18,9 @@ __all__ = [
     "FOREVER",
     "KINDS",
     "SEARCHES",
+    "Key",
     "KindRates",
+    "KnownRates",
     "Rates",
     "is_sum",
     "size_of",
@@ -48,6 +50,10 @@ DETAILS = (
 
 _DETAILS = frozenset(DETAILS)
 FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+Key = tuple[str | None, str, str]
+"""The provider, the service and the model of an operation, which say what its rates are."""
 
 
 class KindRates(Struct, frozen=True, omit_defaults=True):
@@ -196,6 +202,19 @@ class Rates(Struct, frozen=True, omit_defaults=True):
     def _at(self, hour: time) -> bool:
         begin, end = self.from_time or time.min, self.to_time or time.max
         return hour >= begin or hour < end if end < begin else begin <= hour < end
+
+
+class KnownRates(Struct, frozen=True, omit_defaults=True):
+    """The rates of the operations that have a key, as a price list had them."""
+
+    provider: str | None
+    service: str
+    model: str
+    rates: tuple[Rates, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.provider, self.service, self.model
 
 
 def _details(one: Operation) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from instrument._archived import files_of
 from instrument._costs import MATTERS, make_rates, priced
 from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
 from instrument._filing import connected, copy, file
+from instrument._rates import Key, KnownRates
 from instrument.archive import FORMAT, Manifest, Part, present
-from instrument.pricing import Key, KnownRates, Pricing
+from instrument.pricing import Pricing
 
 __all__ = ["is_behind", "summed_up"]
 

@@ -25,8 +25,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from instrument._files import bytes_between, open_private, read_regular
+from instrument._rates import KnownRates
 from instrument.errors import ArchiveError, FormatError, ManifestError
-from instrument.pricing import KnownRates
 
 __all__ = [
     "FORMAT",

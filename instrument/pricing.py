@@ -12,32 +12,16 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from instrument._price_list import is_loaded, listed, may_list, versions
-from instrument._rates import Rates, is_sum, size_of, tier_of
+from instrument import _price_shelf
+from instrument._price_list import is_loaded, may_list, versions
+from instrument._rates import Key, KnownRates, Rates, is_sum, size_of, tier_of
 from instrument.operation import Operation
 
-__all__ = ["Key", "KnownRates", "Pricing", "usual"]
+__all__ = ["Pricing", "usual"]
 
 MOST_KNOWN = 10_000  # models, of which a hostile log could name any number
-
-Key = tuple[str | None, str, str]
-"""The provider, the service and the model of an operation, which say what its rates are."""
-
-
-class KnownRates(Struct, frozen=True, omit_defaults=True):
-    """The rates of the operations that have a key, as a price list had them."""
-
-    provider: str | None
-    service: str
-    model: str
-    rates: tuple[Rates, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        return self.provider, self.service, self.model
 
 
 class Pricing:
@@ -116,8 +100,6 @@ class Pricing:
     def rates_of(self, key: Key) -> tuple[Rates, ...]:
         """Return the rates of a model, of which one at most holds for any call."""
         found = self._known.get(key)
-        if found is None and not is_loaded():
-            found = self._told_of(key)
         if found is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
@@ -142,13 +124,15 @@ class Pricing:
         return None
 
     def _found(self, key: Key) -> tuple[Rates, ...]:
-        provider, service, model = key
-        own = self._own.get(self.model or model)
+        own = self._own.get(self.model or key[2])
         if own is not None:
             return (own,)
         if self.model is not None:
-            provider, service, model = None, "", self.model
-        return listed(provider, service, model)
+            key = None, "", self.model
+        found = _price_shelf.kept(key)
+        if found is None and not is_loaded():
+            found = self._told_of(key)
+        return _price_shelf.listed(key) if found is None else found
 
 
 def usual(own: dict[str, dict[str, float]] | None) -> Pricing:

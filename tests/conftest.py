@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 from hypothesis import settings
 
@@ -10,6 +13,13 @@ pytest_plugins = ["pytester"]
 # how long an example takes is the machine's matter; the rest is as hypothesis found it
 settings.register_profile("untimed", parent=settings(), deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what price lists say apart from what the user's own programs keep of them."""
+    directory = tempfile.TemporaryDirectory(prefix="instrument-tests-")
+    os.environ["XDG_CACHE_HOME"] = directory.name
+    config.add_cleanup(directory.cleanup)
 
 
 @pytest.fixture

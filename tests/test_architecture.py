@@ -24,7 +24,8 @@ LAYERS = {
     "values": "operation budget _clock",
     "parts": "_guard _account _signature _kinds _loading _files _kept _clean _hostnames _config"
     " carrier context _processes _threads _collector _opentelemetry usage _counts"
-    " _rates _price_list pricing journal run_lock ambient _ledger_records _ledger _spending",
+    " _rates _price_list _price_shelf pricing journal run_lock ambient _ledger_records _ledger"
+    " _spending",
     "writing": "recorder _said _claims _finished running",
     "reading": "archive _lines _plain _scan _zones _snapshot _wanted _follow _begun _skew _stats"
     " _grouped _costs _databases _days _archived _gather _iterate _figures _deep _looks _typed _sql"
