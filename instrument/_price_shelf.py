@@ -6,6 +6,7 @@ Loading the list takes a quarter of a second, which is longer than most question
 from __future__ import annotations
 
 import os
+import stat
 import time
 from functools import cache
 from pathlib import Path
@@ -77,7 +78,8 @@ def _shelf() -> Path | None:
 @cache
 def _books(shelf: Path) -> dict[Key, tuple[Rates, ...]]:
     try:
-        lines = shelf.read_bytes().splitlines() if shelf.is_file() else []
+        is_ours = shelf.is_file() and shelf.stat().st_size <= 2 * _MOST_BYTES
+        lines = shelf.read_bytes().splitlines() if is_ours else []
     except OSError as error:
         if belongs_to_program(error):
             raise
@@ -101,9 +103,12 @@ def _keep(shelf: Path, known: KnownRates) -> None:
     shelf.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not shelf.exists():
         _clear(shelf.parent)
-    descriptor = os.open(shelf, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    # of a pipe, one that nobody reads would wait
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    descriptor = os.open(shelf, how, 0o600)
     try:
-        if os.fstat(descriptor).st_size < _MOST_BYTES:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_size < _MOST_BYTES:
             os.write(descriptor, line)
     finally:
         os.close(descriptor)

@@ -130,12 +130,28 @@ def test_where_nothing_can_be_kept_the_list_is_asked_each_time(
         loaded = [ask(XDG_CACHE_HOME=place, HOME=no_place)[1] for _ in range(2)]
         assert loaded == ["True", "True"]
     assert not Path("relative").exists()
-    shelf.mkdir(parents=True)
-    assert ask()[1] == "True"
+
+
+INSTEAD: dict[str, Callable[[Path], object]] = {
+    "directory": Path.mkdir,
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "itself": lambda path: path.symlink_to(path),
+    "huge": lambda path: (path.touch(), os.truncate(path, 2**40)),
+}
+
+
+@pytest.mark.parametrize("put", INSTEAD.values(), ids=list(INSTEAD))
+def test_something_else_in_its_place_is_left_alone(
+    put: Callable[[Path], object], shelf: Path, ask: Ask
+) -> None:
+    cost, _ = ask()
     (kept,) = shelf.iterdir()
     kept.unlink()
-    kept.mkdir()
-    assert ask()[1] == "True"
+    put(kept)
+    before = kept.lstat()
+    assert [ask() for _ in range(2)] == [(cost, "True")] * 2
+    assert (kept.lstat().st_mode, kept.lstat().st_size) == (before.st_mode, before.st_size)
 
 
 def test_others_may_not_read_it(shelf: Path, ask: Ask) -> None:
