@@ -18,12 +18,13 @@ from instrument import _price_list, _rates
 from instrument._guard import belongs_to_program
 from instrument._rates import Key, KnownRates, Rates
 
-__all__ = ["kept", "listed"]
+__all__ = ["keep_no_more", "kept", "listed"]
 
 _MOST_BYTES = 500_000
 _LONGEST_BYTES = 8_000
 _OLD_SECONDS = 30 * 86_400.0
 _PREFIX = "prices-"
+_keeps = True
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(KnownRates).decode
 
@@ -39,7 +40,7 @@ def kept(key: Key) -> tuple[Rates, ...] | None:
 
 def listed(key: Key) -> tuple[Rates, ...]:
     """Return the rates of a model, of which one at most holds for any call, and keep them."""
-    shelf = None if _is_theirs() else _shelf()
+    shelf = None if _is_theirs() or not _keeps else _shelf()
     rates = _price_list.listed(*key)
     if shelf is not None:
         try:
@@ -48,6 +49,12 @@ def listed(key: Key) -> tuple[Rates, ...]:
             if belongs_to_program(error):
                 raise
     return rates
+
+
+def keep_no_more() -> None:
+    """Leave nothing behind from now on."""
+    global _keeps
+    _keeps = False
 
 
 @cache

@@ -138,8 +138,11 @@ class Journal:
                     if _thread._count() and self._monotonic_ns() - now_ns > SLOW_WRITE_NS:
                         self._keep(now_ns)
         except BaseException:
-            data = encoded(line)
-            written = self.holds(data) or self.append(data, now_ns)
+            try:
+                written = self._is_written(encoded(line), now_ns)
+            except BaseException:  # a second one, which goes on in place of the first
+                written = self._is_written(encoded(line), now_ns)
+                raise
             raise
         finally:
             # without a call, in which a signal handler could come between writing and counting
@@ -185,6 +188,10 @@ class Journal:
         if is_plain and self._keep_until_ns <= now_ns:
             self._plain_until_ns = self._look_at_ns
         return True
+
+    def _is_written(self, line: bytes, now_ns: int) -> bool:
+        """Write a line if that has not been done; tell whether it stands there."""
+        return self.holds(line) or self.append(line, now_ns)
 
     def holds(self, line: bytes) -> bool:
         """Tell whether `line`, in whose `append` an exception came up, was written all the same."""
@@ -257,7 +264,11 @@ class Journal:
             line = self._about(count)
             told = self.append(line, now_ns)
         except BaseException:
-            told = line is not None and self.holds(line)
+            try:
+                told = line is not None and self.holds(line)
+            except BaseException:  # as in `write`
+                told = line is not None and self.holds(line)
+                raise
             raise
         finally:
             if not told:

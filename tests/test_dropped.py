@@ -172,14 +172,24 @@ print(health.dropped_count == health.dropped_in_log_count > 0, health.recorded_c
     assert output == f"True {recorded(tmp_path)}"
 
 
-@pytest.mark.parametrize("handler", ["ask()", "raise TimeoutError"])
+HANDLERS = {
+    "call": "ask()",
+    "timeout": "raise TimeoutError",
+    "two timeouts": """
+        pauses.reverse()
+        signal.setitimer(signal.ITIMER_REAL, pauses[0], 0.01)
+        raise TimeoutError""",
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=list(HANDLERS))
 def test_signal_handlers_neither_lose_nor_double_what_is_counted(
     handler: str, tmp_path: Path
 ) -> None:
     program = f"""{FULL}
 def interrupt(number, frame):
     if limited and frame.f_code.co_filename != "<string>": {handler}
-limited = True
+limited, pauses = True, [0.005, 0.00002]
 signal.signal(signal.SIGALRM, interrupt)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 for n in range(150):
