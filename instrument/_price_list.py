@@ -14,7 +14,7 @@ from typing import Any
 
 from instrument._rates import FOREVER, KINDS, SEARCHES, KindRates, Rates
 
-__all__ = ["data_file", "is_available", "is_loaded", "listed", "may_list", "versions"]
+__all__ = ["is_available", "is_loaded", "listed", "may_list", "sources", "versions"]
 
 _IDS = {
     "aws.bedrock": "aws",
@@ -47,15 +47,20 @@ _MILLION = 1e6
 
 def is_available() -> bool:
     """Tell whether list prices can be looked up at all."""
-    return data_file() is not None
+    return _snapshot() is not None
 
 
-@cache
-def data_file() -> Path | None:
-    """Return where the list's data are, which need not be loaded for that."""
+def sources() -> list[Path]:
+    """Return the files that the list is in, which need not be loaded for that.
+
+    Raises `ImportError` where there is none.
+    """
     spec = find_spec("genai_prices")
     places = spec.submodule_search_locations if spec is not None else None
-    return Path(places[0], "data.py") if places else None
+    found = sorted(Path(places[0]).glob("*.py")) if places else []
+    if not found:
+        raise ImportError("genai_prices is not installed")
+    return found
 
 
 @cache

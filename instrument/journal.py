@@ -109,7 +109,7 @@ class Journal:
         self._is_near = False
         self._told_size = False
 
-    def write(self, line: Struct, now_ns: int) -> None:
+    def write(self, line: Struct, now_ns: int) -> None:  # noqa: C901 - calls let signals in
         """Append one line; count the operation that it tells of, written or not.
 
         `now_ns` is monotonic. Safe to call from threads, signal handlers and finalisers: what a
@@ -138,10 +138,10 @@ class Journal:
                     if _thread._count() and self._monotonic_ns() - now_ns > SLOW_WRITE_NS:
                         self._keep(now_ns)
         except BaseException:
-            try:
-                written = self._is_written(encoded(line), now_ns)
-            except BaseException:  # a second one, which goes on in place of the first
-                written = self._is_written(encoded(line), now_ns)
+            try:  # here, for in a call of ours a second one could come before it
+                written = self._is_written(line, now_ns)
+            except BaseException:
+                written = self._is_written(line, now_ns)
                 raise
             raise
         finally:
@@ -189,9 +189,10 @@ class Journal:
             self._plain_until_ns = self._look_at_ns
         return True
 
-    def _is_written(self, line: bytes, now_ns: int) -> bool:
+    def _is_written(self, line: Struct, now_ns: int) -> bool:
         """Write a line if that has not been done; tell whether it stands there."""
-        return self.holds(line) or self.append(line, now_ns)
+        data = encoded(line)
+        return self.holds(data) or self.append(data, now_ns)
 
     def holds(self, line: bytes) -> bool:
         """Tell whether `line`, in whose `append` an exception came up, was written all the same."""

@@ -153,11 +153,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
         Threads may add to one operation at once.
         """
         more = by_caller(usage, fields)
-        with _sharing:
-            while True:
-                before = self.added
-                after = more if before is None else plus(before, more)
-                if self.added is before:  # no finalizer or signal handler came in between
+        while True:
+            before = self.added
+            after = more if before is None else plus(before, more)
+            with _sharing:
+                if self.added is before:  # nobody came in between
                     self.added = after
                     return
 
@@ -604,6 +604,9 @@ def _unlock_in_child() -> None:
 
 
 _sharing = RLock()
-"""Held where threads change what they have in common: an operation that runs around them."""
+"""Held where threads change what they have in common: an operation that runs around them.
+
+Nothing of the program's runs meanwhile: nothing is called, and nothing allocated.
+"""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)

@@ -1,4 +1,4 @@
-"""What price lists said of models is kept, so that the next question need not load the list."""
+"""What price lists said of models is kept, so that the next command need not load the list."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -22,9 +21,13 @@ genai_prices = pytest.importorskip("genai_prices")
 data_snapshot = pytest.importorskip("genai_prices.data_snapshot")
 LIST = Path(genai_prices.__file__).parent
 ASKED = """
-import sys
-from instrument import UsageLog
-print(UsageLog(sys.argv[1]).stats("work").cost_usd, "genai_prices" in sys.modules)
+import contextlib, io, json, sys
+from instrument.cli.shell import run
+answer = io.TextIOWrapper(io.BytesIO())
+with contextlib.redirect_stdout(answer):
+    assert run(["stats", "work", "--json", "--dir", sys.argv[1]]) == 0
+stats = json.loads(answer.buffer.getvalue())["session"]
+print(stats["cost_usd"], "genai_prices" in sys.modules)
 """
 KEYS = {"provider": "openai", "input_tokens": 900, "output_tokens": 100, "tokens": 1000}
 
@@ -77,13 +80,40 @@ def keys_of_the_list() -> Iterator[KnownRates]:
             yield KnownRates(*key, listed(*key))
 
 
-def test_another_list_is_asked_anew(tmp_path: Path, ask: Ask) -> None:
-    place = tmp_path / "site"
-    shutil.copytree(LIST, place / "genai_prices")
-    before = ask(PYTHONPATH=str(place))
-    assert ask(PYTHONPATH=str(place)) == (before[0], "False")
-    os.utime(place / "genai_prices" / "data.py", (1, 1))
-    assert ask(PYTHONPATH=str(place)) == before
+def test_another_list_is_asked_anew_though_its_files_look_the_same(
+    tmp_path: Path, ask: Ask
+) -> None:
+    data = tmp_path / "site" / "genai_prices" / "data.py"
+    shutil.copytree(LIST, data.parent)
+    os.utime(data, (1, 1))
+    before = ask(PYTHONPATH=str(tmp_path / "site"))
+    assert ask(PYTHONPATH=str(tmp_path / "site")) == (before[0], "False")
+    data.write_bytes(data.read_bytes().replace(b"'10')", b"'90')"))
+    os.utime(data, (1, 1))
+    after = ask(PYTHONPATH=str(tmp_path / "site"))
+    assert (float(after[0]) > float(before[0]), after[1]) == (True, "True")
+
+
+def test_a_list_that_cannot_be_loaded_says_nothing_that_is_kept(
+    tmp_path: Path, shelf: Path, ask: Ask
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "pydantic.py").write_text("raise ImportError")
+    assert ask(PYTHONPATH=str(tmp_path / "site"))[0] == "None"
+    assert not shelf.exists()
+    assert ask()[0] != "None"
+
+
+def test_programs_keep_nothing_and_look_at_nothing(shelf: Path, ask: Ask) -> None:
+    program = """
+import sys
+from instrument import UsageLog
+print(UsageLog(sys.argv[1]).stats("work").cost_usd, "genai_prices" in sys.modules)
+"""
+    cost, _ = ask(program=program)
+    assert not shelf.exists()
+    assert ask() == (cost, "True")
+    assert ask(program=program) == (cost, "True")
 
 
 def test_a_list_that_the_program_has_loaded_is_asked(shelf: Path, ask: Ask) -> None:
@@ -108,17 +138,23 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in directory.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"model": 1}\n', b"\xff\n", b"[" * 100_000 + b"\n"]
-)
-def test_what_cannot_be_read_is_passed_over(damage: bytes, shelf: Path, ask: Ask) -> None:
+DAMAGE = {
+    "torn": lambda content: content[:-5],
+    "other rates": lambda content: content.replace(b"1.25e-6", b"1.25e-3"),
+    "no text": lambda content: content[:30] + b"\xff" + content[30:],
+    "deep": lambda content: b"[" * 100_000 + b"\n" + content[:-1],
+    "nothing": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGE.values(), ids=list(DAMAGE))
+def test_what_is_damaged_is_asked_again(
+    damaged: Callable[[bytes], bytes], shelf: Path, ask: Ask
+) -> None:
     cost, _ = ask()
     (kept,) = shelf.iterdir()
-    kept.write_bytes(damage + kept.read_bytes())
-    assert ask()[0] == cost
-    kept.write_bytes(damage)
-    assert ask() == (cost, "True")
-    assert ask()[0] == cost
+    kept.write_bytes(damaged(kept.read_bytes()))
+    assert [ask() for _ in range(2)] == [(cost, "True"), (cost, "False")]
 
 
 def test_where_nothing_can_be_kept_the_list_is_asked_each_time(
@@ -137,7 +173,6 @@ INSTEAD: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "itself": lambda path: path.symlink_to(path),
-    "huge": lambda path: (path.touch(), os.truncate(path, 2**40)),
 }
 
 
@@ -160,43 +195,55 @@ def test_others_may_not_read_it(shelf: Path, ask: Ask) -> None:
     assert (shelf.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-def test_it_stays_small_whatever_a_log_names(tmp_path: Path, shelf: Path, ask: Ask) -> None:
-    ask("m" * 10_000)
-    assert not shelf.exists() or [*shelf.iterdir()] == []
-    ask()
+def test_it_stays_small_whatever_a_log_names(shelf: Path, ask: Ask) -> None:
+    cost, _ = ask("m" * 600_000)
+    assert cost == "None"
+    assert not shelf.exists()
+    cost, _ = ask()
     (kept,) = shelf.iterdir()
     kept.write_bytes(kept.read_bytes() + b"\n" * 500_000)
-    size = kept.stat().st_size
-    assert [ask("gpt-5-mini")[1] for _ in range(2)] == ["True", "True"]
-    assert kept.stat().st_size == size
+    assert ask() == (cost, "False")
+    assert ask("gpt-5-mini")[1] == "True"
+    assert kept.stat().st_size < 10_000
+    assert ask("gpt-5-mini")[1] == "False"
+
+
+def test_one_that_is_far_too_large_is_not_read(shelf: Path, ask: Ask) -> None:
+    cost, _ = ask()
+    (kept,) = shelf.iterdir()
+    os.truncate(kept, 2**40)
+    assert [ask() for _ in range(2)] == [(cost, "True"), (cost, "False")]
 
 
 def test_what_lists_of_another_month_said_is_removed(shelf: Path, ask: Ask) -> None:
     shelf.mkdir(parents=True)
-    for name in ("prices-old.jsonl", "prices-new.jsonl", "theirs.jsonl"):
+    for name in ("prices-old", "prices-new", "theirs"):
         (shelf / name).touch()
-    for name in ("prices-old.jsonl", "theirs.jsonl"):
+    (shelf / "prices-directory").mkdir()
+    (shelf / "prices-nowhere").symlink_to("nowhere")
+    for name in ("prices-old", "theirs", "prices-directory"):
         os.utime(shelf / name, (1, 1))
     ask()
     names = {each.name for each in shelf.iterdir()}
-    assert names > {"prices-new.jsonl", "theirs.jsonl"}
-    assert len(names) == 3
+    assert names > {"prices-new", "theirs", "prices-directory", "prices-nowhere"}
+    assert len(names) == 5
 
 
-def test_processes_that_ask_at_once_keep_what_each_found(shelf: Path, tmp_path: Path) -> None:
-    models = [model.id for model in islice(data_snapshot.get_snapshot().providers[0].models, 8)]
-    provider = data_snapshot.get_snapshot().providers[0].id
-    program = """
-import sys
-from instrument import _price_shelf
-_price_shelf.listed(tuple(sys.argv[1:]))
+def test_commands_that_ask_at_once_keep_what_each_found(
+    shelf: Path, tmp_path: Path, ask: Ask
+) -> None:
+    models = [f"gpt-5{kind}" for kind in ("", "-mini", "-nano", "-pro")]
+    with ThreadPoolExecutor(len(models)) as pool:
+        found = list(pool.map(ask, models))
+    assert len([*shelf.iterdir()]) == 1
+    assert [ask(each) for each in models] == [(cost, "False") for cost, _ in found]
+
+
+def test_a_user_without_a_home_gets_the_answer(ask: Ask) -> None:
+    nobody = """
+import os, pwd
+del os.environ["HOME"]
+pwd.getpwuid = {}.__getitem__
 """
-    environment: dict[str, Any] = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    started = [
-        subprocess.Popen([sys.executable, "-c", program, provider, "llm", each], env=environment)
-        for each in models
-    ]
-    assert [each.wait(60) for each in started] == [0] * len(models)
-    (kept,) = shelf.iterdir()
-    lines = kept.read_bytes().splitlines()
-    assert {msgspec.json.decode(each, type=KnownRates).model for each in lines} == set(models)
+    cost, _ = ask()
+    assert ask(program=nobody + ASKED, XDG_CACHE_HOME="") == (cost, "True")

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from instrument._config import configure, disabled_by_environment
 from instrument._grouped import summed_in_session
-from instrument._price_shelf import keep_no_more
 from instrument.cli import options
 from instrument.cli.demo_job import write_digest
 from instrument.cli.demo_meter import Tally, Tokens
@@ -59,7 +58,6 @@ def command(
         value = os.environ["INSTRUMENT_DISABLED"]
         raise ConfigurationError("INSTRUMENT_DISABLED", value, "0, or unset it, for the demo")
     view = view_of(utc=utc)
-    keep_no_more()  # of prices: all that stays is the log, if that is kept
     with _log_directory(directory, keep) as (place, fate):
         write_lines(_introduction(place, fate, view), colour=not no_color)
         session_id, tally = _run_job(place)

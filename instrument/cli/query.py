@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from instrument import _price_shelf
 from instrument._config import settings
 from instrument._gather import Reading
 from instrument._scan import Skipped, scan, sources_of
@@ -44,6 +45,7 @@ def opened(directories: Sequence[str]) -> UsageLog:
         if not place.is_dir():
             problem = "is no directory" if place.exists() else "there is no such directory"
             raise NoLogError(f"no log in {place}: {problem}; {CURE}")
+    _price_shelf.use()
     log = UsageLog(*places)
     log.check_format()
     return log

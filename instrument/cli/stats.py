@@ -64,7 +64,7 @@ def command(
     """
     if prices_as_of is not None or what_if is not None:
         log = log.repriced(as_of=aware(prices_as_of, utc=output.view.zone is UTC), model=what_if)
-        if what_if is not None and is_available() and not log.pricing.rates_of((None, "", what_if)):
+        if what_if is not None and not log.pricing.rates_of((None, "", what_if)) and is_available():
             raise click.UsageError(f"no price is known for {what_if!r}")
     stats, groups = _asked(log, output, session, by, filters)
     refusing = [] if session == ALL else log.budgets(refused=stats.session_id)
