@@ -60,17 +60,23 @@ _NUMBERS_KEPT = 64
 
 
 class Opened:
-    """An open file that closes itself once nobody can be about to write to it any more."""
+    """An open file that closes itself once nobody can be about to write to it any more.
 
-    __slots__ = ("descriptor", "file")
+    Unless it `is_lost`: the program has closed it, and its number may be that of the one in its
+    place, which is the same file.
+    """
+
+    __slots__ = ("descriptor", "file", "is_lost")
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
         self.descriptor = file.descriptor
+        self.is_lost = False
 
     def __del__(self) -> None:
         with suppress(Exception):  # the interpreter may be half gone
-            close(self.file)
+            if not self.is_lost:
+                close(self.file)
 
 
 class At(Struct, frozen=True, gc=False):
@@ -112,7 +118,9 @@ class Ledger:
         now_ns = perf_counter_ns()
         if at is None or now_ns >= self._look_at_ns:
             self._look_at_ns = now_ns + LOOK_EVERY_NS
-            if at is None or not is_open(at.opened.file) or not is_there(at.opened.file):
+            if at is not None and not is_open(at.opened.file):
+                at.opened.is_lost = True
+            if at is None or at.opened.is_lost or not is_there(at.opened.file):
                 at = self._at = self._opened(at)
         return at
 
@@ -209,6 +217,7 @@ class Ledger:
         except OSError as error:
             if belongs_to_program(error) or error.errno != errno.EBADF:
                 raise
+            at.opened.is_lost = True
             self._at = None
             return None
         return end - at.offset == len(record) and at.offset < at.end

@@ -428,8 +428,14 @@ def test_a_descriptor_that_the_program_closed_is_opened_anew(tmp_path: Path) -> 
     ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(3, None, None, None)))
     for _ in range(3):
         assert ledger.reserve(NOTHING) is not None
-        os.close(ledger.now().opened.descriptor)
+        before = ledger.now().opened
+        os.close(before.descriptor)
     assert ledger.reserve(NOTHING) is None
+    # the one that was closed has the number of the one in its place, and shall not close that
+    after = ledger.now().opened
+    assert before.descriptor == after.descriptor
+    del before
+    os.fstat(after.descriptor)
 
 
 def test_where_a_file_has_no_position_records_are_read(

@@ -390,7 +390,7 @@ def test_an_unreadable_file_is_told_in_one_line(tmp_path: Path) -> None:
     for place in (tmp_path, *tmp_path.parents[:2]):
         place.chmod(0o755)
     program = f"""
-import os, sys
+import locale, os, sys
 from instrument.cli.shell import run
 import instrument.cli.import_log
 os.setuid(65534)

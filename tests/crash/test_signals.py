@@ -136,12 +136,14 @@ class Late(Exception): pass
 def late(number, frame): raise Late
 signal.signal(signal.SIGALRM, late)
 lost = 0
-for turn in range(400):
+def decorate(turn):  # from the end of a loop, Python 3.13 goes past the handlers around it
     began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn % 7 / 10_000)
+    while time.monotonic() < began + 1:
+        tracked(service="s")(lambda: None)()
+for turn in range(400):
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn % 7 / 10_000)
-        while time.monotonic() < began + 1:
-            tracked(service="s")(lambda: None)()
+        decorate(turn)
         lost += 1
     except Late:
         pass
