@@ -425,11 +425,12 @@ def test_what_is_refused_lacks_something(
 
 
 def test_a_descriptor_that_the_program_closed_is_opened_anew(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(3, None, None, None)))
+    ledger = Ledger(tmp_path / "b", lambda: Header(name="b", limits=(4, None, None, None)))
     for _ in range(3):
         assert ledger.reserve(NOTHING) is not None
         before = ledger.now().opened
         os.close(before.descriptor)
+    assert ledger.reserve(NOTHING) is not None
     assert ledger.reserve(NOTHING) is None
     # the one that was closed has the number of the one in its place, and shall not close that
     after = ledger.now().opened
