@@ -24,7 +24,14 @@ from instrument._hostnames import plain_host
 from instrument.budget import Budget
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 
-__all__ = ["Settings", "as_path", "configure", "disabled_by_environment", "settings"]
+__all__ = [
+    "Settings",
+    "as_path",
+    "configure",
+    "disabled_by_environment",
+    "settings",
+    "user_directory",
+]
 
 Durability = Literal["call", "fsync"]
 Redact = Callable[[str, Any], Any]
@@ -272,15 +279,16 @@ def _variables(environment: Mapping[str, str]) -> tuple[dict[str, Any], tuple[st
 def _log_dir(asked: Path | None) -> tuple[Path, bool]:
     if asked is not None:
         return asked, False
-    usual = _state_directory()
+    usual = user_directory(platformdirs.user_state_dir)
     if usual is not None and _can_be_written(usual):
         return usual, False
     return _temporary_directory() / f"instrument-{os.getuid()}", True
 
 
-def _state_directory() -> Path | None:
+def user_directory(find: Callable[..., str]) -> Path | None:
+    """Return this user's directory of a kind, as platformdirs finds it; `None`: there is none."""
     try:
-        found = Path(platformdirs.user_state_dir("instrument", appauthor=False))
+        found = Path(find("instrument", appauthor=False))
     except RuntimeError as error:  # a user without a home directory
         if belongs_to_program(error, in_callback=True):
             raise

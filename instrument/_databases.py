@@ -22,6 +22,7 @@ from duckdb import DuckDBPyConnection
 from msgspec import Struct
 
 from instrument._costs import quoted
+from instrument._files import scratch_prefix
 
 __all__ = ["cursor", "interruptible", "lasting", "opened", "scratch_directory", "shared"]
 
@@ -56,7 +57,7 @@ def interruptible() -> Iterator[None]:
 
 def scratch_directory() -> tempfile.TemporaryDirectory[str]:
     """Return a directory for what stands in files meanwhile; its name tells whose it is."""
-    return tempfile.TemporaryDirectory(prefix=f"instrument-{os.getpid()}-")
+    return tempfile.TemporaryDirectory(prefix=scratch_prefix())
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def cursor() -> DuckDBPyConnection:
     """Return a cursor of the database that this process shares."""
     global _shared, _place
     if _shared is None:
-        _place = Path(tempfile.gettempdir(), f"instrument-{os.getpid()}-{secrets.token_hex(8)}")
+        _place = Path(tempfile.gettempdir(), scratch_prefix() + secrets.token_hex(8))
         database = opened()
         database.execute("set parquet_metadata_cache = true")
         database.execute(f"set temp_directory = {quoted(str(_place))}")

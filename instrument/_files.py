@@ -34,6 +34,7 @@ __all__ = [
     "open_private",
     "open_regular",
     "read_regular",
+    "scratch_prefix",
     "size_of",
     "write_private",
 ]
@@ -121,6 +122,11 @@ def write_private(path: Path, data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def scratch_prefix() -> str:
+    """Return what this process's directories begin with, among temporary files."""
+    return f"instrument-{os.getpid()}-"
 
 
 def lock(descriptor: int, *, exclusive: bool) -> None:

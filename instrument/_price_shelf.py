@@ -7,7 +7,6 @@ leave nothing there and look at nothing: they may change the list, and load it o
 from __future__ import annotations
 
 import os
-import stat
 import time
 import zlib
 from contextlib import suppress
@@ -18,6 +17,8 @@ import msgspec
 import platformdirs
 
 from instrument import _price_list, _rates
+from instrument._config import user_directory
+from instrument._files import bytes_between, make_private_directory, open_private
 from instrument._rates import Key, KnownRates, Rates
 
 __all__ = ["kept", "listed", "use"]
@@ -47,7 +48,7 @@ def listed(key: Key) -> tuple[Rates, ...]:
     shelf = _shelf() if _in_use and not _is_theirs() else None
     rates = _price_list.listed(*key)
     if shelf is not None and _price_list.is_available():
-        with suppress(Exception):  # no home, a full disk, a name that is no text
+        with suppress(OSError, ValueError):  # a full disk, a name that is no text
             _keep(shelf, KnownRates(*key, rates))
     return rates
 
@@ -64,28 +65,30 @@ def _shelf() -> Path | None:
 
     Files have the same times and sizes in different lists where images are made reproducible.
     """
+    directory = user_directory(platformdirs.user_cache_dir)
+    if directory is None:
+        return None
     try:
-        directory = Path(platformdirs.user_cache_dir("instrument", appauthor=False))
         sources = [*_price_list.sources(), Path(_price_list.__file__), Path(_rates.__file__)]
         checksum = size = 0
         for each in sources:
             content = each.read_bytes()
             checksum, size = zlib.crc32(content, checksum), size + len(content)
-    except Exception:  # in an archive, or of a user without a home
+    except (ImportError, OSError, ValueError):  # not installed, in an archive, or a stub
         return None
-    # a relative one would depend on where the command stands
-    return directory / f"{_PREFIX}{checksum:08x}{size:x}" if directory.is_absolute() else None
+    return directory / f"{_PREFIX}{checksum:08x}{size:x}"
 
 
 @cache
 def _books(shelf: Path) -> dict[Key, tuple[Rates, ...]]:
-    found = {}
+    found: dict[Key, tuple[Rates, ...]] = {}
     try:
-        is_ours = shelf.is_file() and shelf.stat().st_size <= 2 * _MOST_BYTES
-        lines = shelf.read_bytes().split(b"\n") if is_ours else []
+        data = bytes_between(shelf, 0, 2 * _MOST_BYTES + 1)
     except OSError:
-        return {}
-    for line in lines:
+        return found
+    if len(data) > 2 * _MOST_BYTES:
+        return found  # none of ours
+    for line in data.split(b"\n"):
         checksum, _, content = line.partition(b" ")
         if checksum == _checksum(content):  # or it is torn
             known = _decode(content)
@@ -101,17 +104,12 @@ def _keep(shelf: Path, known: KnownRates) -> None:
     content = _encode(known)
     if len(content) > _MOST_BYTES:
         return
-    shelf.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(shelf.parent)
     if not shelf.exists():
         _clear(shelf.parent)
-    # of a pipe, a writer would wait for somebody who reads
-    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW
-    descriptor = os.open(shelf, how, 0o600)
+    descriptor = open_private(shelf, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return
-        if found.st_size > _MOST_BYTES:  # of names that some log once had
+        if os.fstat(descriptor).st_size > _MOST_BYTES:  # of names that some log once had
             os.ftruncate(descriptor, 0)
         # after a newline, for another line may be torn
         os.write(descriptor, b"\n" + _checksum(content) + b" " + content)

@@ -28,6 +28,10 @@ def same_second():
 """
 
 
+# Python 3.12 and later warn wherever a program with threads forks, DuckDB's included
+FORKING_BESIDE_THREADS = ("-W", "ignore:This process:DeprecationWarning")
+
+
 def start(
     program: str, log_dir: Path, *flags: str, under: Sequence[str] = (), **options: Any
 ) -> subprocess.Popen[str]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from child import run
+from child import FORKING_BESIDE_THREADS, run
 from log_writing import operation, write
 
 from instrument import UsageLog
@@ -48,6 +48,5 @@ def test_a_fork_after_a_question_leaves_child_and_parent_whole(tmp_path: Path, c
         with multiprocessing.get_context("fork").Pool(1) as pool:
             assert pool.apply(ask, (log,)) == answer
     """
-    # Python 3.12 and later warn wherever a program with threads forks, DuckDB's included
-    found = run(pool + ASK.format(child), tmp_path, "-W", "ignore:This process:DeprecationWarning")
+    found = run(pool + ASK.format(child), tmp_path, *FORKING_BESIDE_THREADS)
     assert found == ("0 ([(20,)], 1, [20])", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from child import run
+from child import FORKING_BESIDE_THREADS, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_writing import at, begin, encoded, exact, held, operation, write
@@ -210,10 +210,6 @@ def test_writers_are_seen_while_they_write(tmp_path: Path) -> None:
     assert run(program, tmp_path) == ("6000", "")
 
 
-# Python 3.12 and later warn wherever a program with threads forks, DuckDB's included
-FORKS = ("-W", "ignore:This process:DeprecationWarning")
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing")
 def test_a_forked_child_has_nothing_of_what_its_parent_remembers(tmp_path: Path) -> None:
     write(tmp_path, plain(1))
@@ -225,4 +221,4 @@ def test_a_forked_child_has_nothing_of_what_its_parent_remembers(tmp_path: Path)
             sys.exit(log.to_arrow() != before or log.to_arrow() != before)
         print(os.waitpid(child, 0)[1], log.to_arrow() == before)
     """
-    assert run(program, tmp_path, *FORKS) == ("0 True", "")
+    assert run(program, tmp_path, *FORKING_BESIDE_THREADS) == ("0 True", "")

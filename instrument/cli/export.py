@@ -68,9 +68,10 @@ def command(
       instrument export --format parquet -o log.parquet
       instrument export @last --format json | jq .tokens
     """
+    target = None if target in _STANDARD_OUTPUT else target
     chosen = None if session == ALL else resolved(log, session)
     if form == "parquet" and not output.as_json:
-        if target is None or target in _STANDARD_OUTPUT:
+        if target is None:
             raise click.UsageError("Parquet needs a file: --output FILE")
         log.write_parquet(target, chosen, **filters)
         return
@@ -96,7 +97,7 @@ def _counted(operations: Iterable[Operation], output: Output) -> Iterator[Operat
 
 @contextmanager
 def _opened(target: Path | None) -> Iterator[BinaryIO]:
-    if target is None or target in _STANDARD_OUTPUT:
+    if target is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

@@ -63,7 +63,9 @@ def end_as_asked() -> None:
         import shutil
         import tempfile
 
-        for each in Path(tempfile.gettempdir()).glob(f"instrument-{os.getpid()}-*"):
+        from instrument._files import scratch_prefix
+
+        for each in Path(tempfile.gettempdir()).glob(f"{scratch_prefix()}*"):
             shutil.rmtree(each, ignore_errors=True)
     for number in _asked:
         if threading.current_thread() is threading.main_thread():
