@@ -123,5 +123,6 @@ ROWS: dict[str, Callable[[Side], Loop]] = {
     "generator of 3": generator_row,
     "4 threads": threads_row,
 }
+OF_FUNCTIONS = ("sync", "sync, in all", "parent + child", "4 threads")
 INSIDE = "inside an operation"
 BESIDE = "beside OpenTelemetry"
