@@ -288,6 +288,11 @@ class RunningOperation(Scope, eq=False, weakref=True):
             _give_back(self)
         self._void()
 
+    def drop(self) -> None:
+        """Leave no record of a call that has just begun, and was not asked about yet."""
+        self.done = True
+        self._void()
+
     @property
     def is_gated(self) -> bool:
         """Whether there are budgets that it has to fit into."""
@@ -306,8 +311,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
         try:
             _admit(self)
         except BaseException:
-            self.done = True
-            self._void()
+            self.drop()
             raise
 
     def start(self, outer: Scope | None) -> None:

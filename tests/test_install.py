@@ -168,6 +168,22 @@ def test_uninstall_puts_back_the_very_functions(
     assert "instrument" not in Completions.create.__globals__["__name__"]
 
 
+def test_a_clients_raw_view_that_was_used_before_uninstall_is_its_own_again(
+    server: DemoServer, capture_operations: CapturedOperations
+) -> None:
+    client = of_openai(server)
+    raw = client.chat.completions.with_raw_response  # which keeps the method that it found
+    assert raw.create(**CHAT).parse().usage
+    assert len(capture_operations) == 1
+    uninstall("openai")
+    assert raw.create(**CHAT).parse().usage
+    consume(raw.create(**CHAT, stream=True).parse())
+    assert len(capture_operations) == 1
+    install("openai")
+    of_openai(server).chat.completions.with_raw_response.create(**CHAT)
+    assert len(capture_operations) == 2
+
+
 def test_installing_twice_tracks_once(
     server: DemoServer, capture_operations: CapturedOperations
 ) -> None:

@@ -106,6 +106,25 @@ def test_lines_that_failed_use_nothing_and_the_others_count() -> None:
     ]
     found = read(as_lines([*failed, openai_line(1)]))
     assert (tokens(found), found.outcome) == (1500, None)
+    assert (found.model, found.kind) == (response("openai_chat")["model"], "chat")
+    assert found.details is not None
+    assert found.details["usage_details"]["service_tier"] == "batch"
+    assert found.details["usage_details"].get("responses", 1) == 1
+
+
+def test_geminis_responses_in_the_batch_itself_are_known_by_their_class() -> None:
+    types = pytest.importorskip("google.genai.types")
+    answers = [
+        types.GenerateContentResponse.model_validate(gemini_line(number)["response"])
+        for number in (1, 2)
+    ]
+    failed = types.InlinedResponse(error=types.JobError(code=3, message="no"))
+    inlined = [types.InlinedResponse(response=answer) for answer in answers]
+    for found in (read([*inlined, failed]), merged([*inlined, failed])):
+        assert tokens(found) == 2400
+        assert found.provider == "gcp.gemini"
+        assert found.details is not None
+        assert found.details["usage_details"]["service_tier"] == "batch"
 
 
 def test_more_lines_than_are_kept_apart_still_add_up() -> None:

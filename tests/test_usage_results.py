@@ -191,6 +191,40 @@ def test_the_sum_of_nothing_knows_nothing() -> None:
     assert total([]) == Reading()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("answer", 0.5), (False, False), ({"ok": False}, {"ok": False}), (0, "err"), (1.0, [2, 3])],
+    ids=["text", "flags", "dicts", "a command's output", "numbers"],
+)
+@pytest.mark.parametrize("form", [list, tuple])
+def test_a_response_between_what_says_nothing_counts(form: Any, before: Any, after: Any) -> None:
+    for middle in (completion(1), response("openai_chat"), json.dumps(response("openai_chat"))):
+        found = read(form([before, middle, after]))
+        assert found is not None
+        assert found.input_tokens == 1200
+
+
+def test_numbers_in_lists_of_lists_are_not_looked_at_one_by_one() -> None:
+    class Counted(float):
+        looks = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            type(self).looks += 1
+            return super().__getattribute__(name)
+
+    vectors = [[0.5, *(Counted(0.1) for _ in range(50)), 0.5] for _ in range(10)]
+    assert read(vectors) is None
+    assert Counted.looks == 0
+
+
+def test_what_failed_takes_nothing_from_what_did_not() -> None:
+    failed = {"error": {"message": "x", "type": "rate_limit", "code": "r"}}
+    found = read([failed, completion(1), completion(2)])
+    assert found is not None
+    assert (found.model, found.provider, found.kind) == (completion(1).model, "openai", "chat")
+    assert found.outcome is None
+
+
 def test_a_long_list_is_read_to_its_end_only_if_its_beginning_says_something() -> None:
     late = [None] * 64 + [completion(1)]
     early = [completion(number) for number in range(100)]

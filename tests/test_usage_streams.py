@@ -37,6 +37,104 @@ def merged(chunks: Iterable[Any]) -> Reading | None:
     return merge.reading()
 
 
+def listed(chunks: list[Any]) -> Reading | None:
+    reader = reader_for(list)
+    assert reader is not None
+    return reader(chunks)
+
+
+def chunk_of_groq(**more: Any) -> dict[str, Any]:
+    about = {"id": "g", "object": "chat.completion.chunk", "created": 1, "model": "llama"}
+    return {**about, "choices": [{"index": 0, "delta": {}, "finish_reason": None}], **more}
+
+
+def chunk_of_mistral(**more: Any) -> Any:
+    models = pytest.importorskip("mistralai.client.models")
+    return models.CompletionEvent.model_validate({"data": chunk_of_groq(**more)})
+
+
+COUNTS = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+COLLECTED: dict[str, list[Any]] = {
+    "Anthropic": events("anthropic_message"),
+    "OpenAI": events("openai_chat"),
+    "Groq": [chunk_of_groq(), chunk_of_groq(x_groq={"id": "r", "usage": COUNTS})],
+    "Bedrock": [
+        {"messageStart": {"role": "assistant"}},
+        *[{"contentBlockDelta": {"delta": {"text": "a"}}}] * 70,
+        {"metadata": {"usage": {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}}},
+    ],
+    "Cohere": [
+        {"type": "message-start", "id": "c"},
+        {"type": "message-end", "delta": {"usage": {"tokens": {"input_tokens": 9}}}},
+    ],
+}
+
+
+@pytest.mark.parametrize("provider", COLLECTED)
+def test_a_stream_in_a_list_says_what_the_stream_says(provider: str) -> None:
+    chunks = COLLECTED[provider]
+    for found in (listed(chunks), listed(tuple(chunks)), listed([*chunks, {"more": 1}])):
+        assert found is not None
+        assert found == merged(chunks)
+        assert found.input_tokens
+    array = reader_for(str)
+    assert array is not None
+    assert facts(array(json.dumps(chunks))) == facts(merged(chunks))
+
+
+def test_objects_of_an_sdk_in_a_list_say_what_their_stream_says() -> None:
+    groq = pytest.importorskip("groq.types.chat")
+    collected = {
+        "groq": [groq.ChatCompletionChunk.model_validate(each) for each in COLLECTED["Groq"]],
+        "mistral": [chunk_of_mistral(), chunk_of_mistral(usage=COUNTS)],
+        "anthropic": [
+            anthropic.types.RawMessageStartEvent.model_validate(COLLECTED["Anthropic"][0]),
+            anthropic.types.RawMessageDeltaEvent.model_validate(
+                {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 15}}
+            ),
+        ],
+    }
+    for chunks in collected.values():
+        found = listed(chunks)
+        assert found is not None
+        assert found == merged(chunks)
+        assert found.input_tokens
+
+
+def test_chats_without_an_id_from_one_generator_are_so_many() -> None:
+    chats = [{**response("openai_chat"), "id": None, "created": each} for each in (1, 2)]
+    found = merged(chats)
+    assert found is not None
+    assert found.input_tokens == 2400
+
+
+def live(**content: Any) -> dict[str, Any]:
+    usage = {"promptTokenCount": 10, "responseTokenCount": 5, "totalTokenCount": 15}
+    told = content.pop("told", False)
+    return {"serverContent": content, **({"usageMetadata": usage} if told else {})}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        [live(turnComplete=True, told=True)],
+        [live(modelTurn={}), live(turnComplete=True, told=True)],
+        [live(modelTurn={}, told=True), live(turnComplete=True)],
+        [live(modelTurn={}), live(turnComplete=True), live(told=True)],
+        [live(modelTurn={}, told=True), live(modelTurn={}, told=True), live(turnComplete=True)],
+    ],
+    ids=["at once", "at the end", "before the end", "after the end", "growing"],
+)
+@pytest.mark.parametrize("form", ["wire", "sdk"])
+def test_each_turn_of_a_live_session_counts(turn: list[dict[str, Any]], form: str) -> None:
+    chunks: list[Any] = turn * 3
+    if form == "sdk":
+        chunks = [genai.types.LiveServerMessage.model_validate(each) for each in chunks]
+    found = merged(chunks)
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens, found.total_tokens) == (30, 15, 45)
+
+
 def facts(found: Reading | None) -> tuple[Any, ...] | None:
     return found and (
         found.input_tokens,

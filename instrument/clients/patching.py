@@ -38,8 +38,24 @@ class _Patch(NamedTuple):
     ours: Any
 
 
+class _Installed:
+    """Whether what was put in place shall still track, for clients keep methods once given."""
+
+    __slots__ = ("holds",)
+
+    def __init__(self) -> None:
+        self.holds = True
+
+
+class _Install(NamedTuple):
+    """What was put in the places of one SDK."""
+
+    patches: list[_Patch]
+    state: _Installed
+
+
 _lock = threading.RLock()
-_patches: dict[str, list[_Patch]] = {}
+_installs: dict[str, _Install] = {}
 _watched: set[tuple[str, str]] = set()
 
 
@@ -55,7 +71,7 @@ def install(*names: str) -> tuple[str, ...]:
 
     with _lock:
         for name in _checked(names):
-            _patches.setdefault(name, [])
+            _installs.setdefault(name, _Install([], _Installed()))
             for module in dict.fromkeys(target.module for target in SDKS[name].targets):
                 if (name, module) not in _watched:
                     _watched.add((name, module))
@@ -69,7 +85,11 @@ def uninstall(*names: str) -> tuple[str, ...]:
     """Put the SDKs' own functions back; without names, of all. Returns the names in effect."""
     with _lock:
         for name in _checked(names):
-            for patch in reversed(_patches.pop(name, [])):
+            install = _installs.pop(name, None)
+            if install is None:
+                continue
+            install.state.holds = False
+            for patch in reversed(install.patches):
                 # what somebody else has put there since stays, around ours
                 if vars(patch.owner).get(patch.name) is patch.ours:
                     setattr(patch.owner, patch.name, patch.before)
@@ -77,7 +97,7 @@ def uninstall(*names: str) -> tuple[str, ...]:
 
 
 def _in_effect() -> tuple[str, ...]:
-    names = tuple(_patches)
+    names = tuple(_installs)
     at_start(_install_in_child, names)
     return names
 
@@ -108,44 +128,48 @@ def _patch_if_imported(name: str, module: str) -> None:
 def _patch(name: str, module: ModuleType) -> None:
     """Patch what an SDK has in a module that was imported; an SDK of another version has less."""
     with _lock:
-        patches = _patches.get(name)
-        if patches is None:
+        install = _installs.get(name)
+        if install is None:
             return
         for target in SDKS[name].targets:
             if target.module == module.__name__:
                 try:
-                    _put(SDKS[name].service, target, module, patches)
+                    _put(SDKS[name].service, target, module, install)
                 except Exception as error:  # the import of an SDK must not fail because of us
                     swallow(error)
 
 
-def _put(service: str, target: Target, module: ModuleType, patches: list[_Patch]) -> None:
+def _put(service: str, target: Target, module: ModuleType, install: _Install) -> None:
     path, _, name = target.path.rpartition(".")
     owner: Any = getattr(module, path, None) if path else module
     before = None if owner is None else vars(owner).get(name, getattr(owner, name, None))
-    if before is None or any(patch.owner is owner and patch.name == name for patch in patches):
+    if before is None or any(
+        patch.owner is owner and patch.name == name for patch in install.patches
+    ):
         return
-    ours = _ours(service, target, before)
+    ours = _ours(service, target, before, install.state)
     setattr(owner, name, ours)
-    patches.append(_Patch(owner, name, before, ours))
+    install.patches.append(_Patch(owner, name, before, ours))
 
 
-def _ours(service: str, target: Target, before: Any) -> Any:
+def _ours(service: str, target: Target, before: Any, state: _Installed) -> Any:
     if target.module == "botocore.client":
-        return _bedrock(service, target, before)
+        return _bedrock(service, target, before, state)
     if isinstance(before, MethodType):  # of an object that the module made
         return getattr(before.__self__, before.__name__)
-    track = tracked_client(service, target.operation)
+    track, note = tracked_client(service, target.operation), partial(_note, target.model, state)
     if isinstance(before, (classmethod, staticmethod)):
-        return track(type(before)(_noting(before.__func__, target.model)))
-    return track(_noting(before, target.model))
+        return track(type(before)(_noting(before.__func__, note)))
+    return track(_noting(before, note))
 
 
-def _bedrock(service: str, target: Target, before: Callable[..., Any]) -> Callable[..., Any]:
+def _bedrock(
+    service: str, target: Target, before: Callable[..., Any], state: _Installed
+) -> Callable[..., Any]:
     """Return a `_make_api_call` that tracks those of bedrock-runtime."""
 
     def noted(self: Any, operation_name: str, api_params: Any) -> Any:
-        _note(api_params, target.model)
+        _note(target.model, state, api_params)
         return before(self, operation_name, api_params)
 
     calls = {
@@ -163,12 +187,12 @@ def _bedrock(service: str, target: Target, before: Callable[..., Any]) -> Callab
     return _make_api_call
 
 
-def _noting(function: Callable[..., Any], model: str) -> Callable[..., Any]:
-    """Return a function of the same kind that notes the model which the request names."""
+def _noting(function: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return a function of the same kind that notes what the request says."""
     if isasyncgenfunction(function):
 
         async def noting_chunks(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            _note(kwargs, model)
+            note(kwargs)
             chunks = function(*args, **kwargs)
             try:
                 async for chunk in chunks:
@@ -180,28 +204,34 @@ def _noting(function: Callable[..., Any], model: str) -> Callable[..., Any]:
     if iscoroutinefunction(function):
 
         async def noting_awaited(*args: Any, **kwargs: Any) -> Any:
-            _note(kwargs, model)
+            note(kwargs)
             return await function(*args, **kwargs)
 
         return wraps(function)(noting_awaited)
     if isgeneratorfunction(function):
 
         def noting_items(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            _note(kwargs, model)
+            note(kwargs)
             return (yield from function(*args, **kwargs))
 
         return wraps(function)(noting_items)
 
     def noting(*args: Any, **kwargs: Any) -> Any:
-        _note(kwargs, model)
+        note(kwargs)
         return function(*args, **kwargs)
 
     return wraps(function)(noting)
 
 
-def _note(request: Any, model: str) -> None:
+def _note(model: str, state: _Installed, request: Any) -> None:
+    """Tell the operation what the request names as `model`, and what else matters."""
     operation = current_operation()
-    if operation is None or not isinstance(request, dict):
+    if operation is None:
+        return
+    if not state.holds:
+        operation.drop()
+        return
+    if not isinstance(request, dict):
         return
     named = request.get(model)
     operation.requested(

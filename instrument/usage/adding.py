@@ -10,10 +10,8 @@ from instrument.usage.reading import Reading, Readings
 
 __all__ = ["combined", "folded", "summed_details", "total"]
 
-_AGREED = (
-    "model",
-    "provider",
-    "kind",
+_ANSWERER = ("model", "provider", "kind")
+_VERDICT = (
     "outcome",
     "error_type",
     "error_message",
@@ -101,7 +99,13 @@ def _merged(several: list[dict[str, Any]], amounts: frozenset[str] | None) -> di
 
 def _sums(parts: tuple[Reading, ...]) -> dict[str, Any]:
     sums = {name: added(*(getattr(part, name) for part in parts)) for name in _SUMMED}
-    agreed = {name: _agreed([getattr(part, name) for part in parts]) for name in _AGREED}
+    # what failed does not say who would have answered
+    counting = tuple(part for part in parts if _counts(part))
+    agreed = {
+        name: _agreed([getattr(part, name) for part in several])
+        for names, several in ((_ANSWERER, counting or parts), (_VERDICT, parts))
+        for name in names
+    }
     cost = _cost(parts)
     sources = [part.cost_source for part in parts if part.cost_usd is not None]
     return {

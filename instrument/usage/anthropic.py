@@ -7,19 +7,23 @@ from typing import Any
 from msgspec.structs import replace
 
 from instrument.usage import batches, http
+from instrument.usage.adding import folded
 from instrument.usage.families import read_document
 from instrument.usage.fields import (
     NOTHING,
+    USAGE_DETAILS,
     USUAL_TIERS,
     USUAL_TIERS_OR_NONE,
     added,
     by_fields,
     failure,
+    fields_of,
     part,
     text,
     usage_details,
 )
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
+from instrument.usage.tool_counts import Counts, summed
 
 __all__ = [
     "CLASSES",
@@ -40,10 +44,13 @@ _COUNTS = (
     "output_tokens_details",
     "cache_creation",
     "inference_geo",
+    "iterations",
     "server_tool_use",
     "service_tier",
     "speed",
 )
+_ANSWERS = frozenset({"fallback_message", "message"})
+_APART = frozenset({"advisor_message", "compaction"})
 _USUAL_PLACES = (None, "global", "not_available")
 _EMPTY: dict[str, Any] = {}
 _EVENTS = frozenset(
@@ -75,8 +82,17 @@ def matches(fields: Fields) -> bool:
 
 
 def read(fields: Fields) -> Reading:
-    """Read a whole message; its input counts come without the cached tokens, which are added."""
+    """Read a whole message; its input counts come without the cached tokens, which are added.
+
+    They leave out what an adviser took, and the compaction of the context. Then what counts are
+    the iterations, all of them, for of several that answered the input is that of the first.
+    """
     usage = part(fields, "usage") or NOTHING
+    own = _read_own(fields, usage)
+    return _with_iterations(own, usage) if usage.get("iterations") else own
+
+
+def _read_own(fields: Fields, usage: Fields) -> Reading:
     new, cache_read = usage.get("input_tokens"), usage.get("cache_read_input_tokens")
     cache_write = usage.get("cache_creation_input_tokens")
     details = part(usage, "output_tokens_details") or NOTHING
@@ -97,6 +113,52 @@ def read(fields: Fields) -> Reading:
         fields.get("usage") if usage else None,
         details_of(usage),
     )
+
+
+def _with_iterations(own: Reading, usage: Fields) -> Reading:
+    """Return the sum; models that differ have prices that do, so each has its share in details."""
+    iterations = usage["iterations"]
+    entries = (
+        [fields_of(each) or NOTHING for each in iterations] if type(iterations) is list else []
+    )
+    kinds = [text(entry.get("type")) for entry in entries]
+    if _APART.isdisjoint(kinds):
+        return own
+    served = {name: usage.get(name) for name in ("inference_geo", "service_tier", "speed")}
+    parts = [] if _ANSWERS.intersection(kinds) else [own]
+    # the model that answered is called by its full name at the top alone
+    named = {"advisor_message"} | ({"message"} if "fallback_message" in kinds else set())
+    parts += [
+        _read_own(
+            {"model": (text(entry.get("model")) if kind in named else None) or own.model},
+            {**entry, **served},
+        )
+        for kind, entry in zip(kinds, entries, strict=True)
+        if kind in _APART or kind in _ANSWERS
+    ]
+    (whole,) = folded(parts)
+    details = dict(whole.details or {})
+    if own.details is not None:
+        details[USAGE_DETAILS] = own.details[USAGE_DETAILS] | details.get(USAGE_DETAILS, {})
+    if whole.model is None and own.model is not None:
+        details["models"] = _by_model(parts)
+    return replace(
+        own,
+        input_tokens=whole.input_tokens,
+        output_tokens=whole.output_tokens,
+        cache_read_tokens=whole.cache_read_tokens,
+        cache_write_tokens=whole.cache_write_tokens,
+        model=whole.model,
+        details=details or None,
+    )
+
+
+def _by_model(parts: list[Reading]) -> dict[str, dict[str, Any]]:
+    shares: dict[str, list[Counts]] = {}
+    for each in parts:
+        counts = (getattr(each, name) for name in Counts._fields[:5])
+        shares.setdefault(each.model or "unknown", []).append(Counts(*counts))
+    return {name: summed(several).known() for name, several in shares.items()}
 
 
 def details_of(usage: Fields) -> dict[str, Any] | None:
@@ -140,6 +202,7 @@ def read_message(message: Any) -> Reading | None:
             or counts["inference_geo"] is not None
             or counts["service_tier"] not in USUAL_TIERS_OR_NONE
             or counts["speed"] not in USUAL_TIERS_OR_NONE
+            or counts.get("iterations")
         ):
             return read_object(message)
         if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:
@@ -194,6 +257,7 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
             or usage.get("inference_geo") is not None
             or usage.get("service_tier") not in USUAL_TIERS_OR_NONE
             or usage.get("speed") not in USUAL_TIERS_OR_NONE
+            or usage.get("iterations")
         ):
             return read_document(fields)
         if type(new) is type(cached) is type(written) is int and new | cached | written >= 0:

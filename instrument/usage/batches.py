@@ -11,7 +11,16 @@ from instrument.usage.families import read_document
 from instrument.usage.fields import NOTHING, USAGE_DETAILS, by_fields, part
 from instrument.usage.reading import Fields, FieldsMerge, Reader, Reading, StreamClass
 
-__all__ = ["CLASSES", "STREAMS", "matches", "new_merge", "read", "read_object", "streams"]
+__all__ = [
+    "CLASSES",
+    "STREAMS",
+    "matches",
+    "new_merge",
+    "read",
+    "read_inlined",
+    "read_object",
+    "streams",
+]
 
 _OF_GEMINI = ("usageMetadata", "usage_metadata")
 
@@ -23,16 +32,27 @@ def matches(fields: Fields) -> bool:
 
 def read(fields: Fields) -> Reading | None:
     """Read the response in a line."""
-    found = read_document(_answer(fields) or NOTHING)
-    if found is None:
-        return None
+    found = _at_their_price(read_document(_answer(fields) or NOTHING))
+    if found is None or "recordId" not in fields:
+        return found
+    return replace(found, provider="aws.bedrock")
+
+
+def _at_their_price(found: Reading | None) -> Reading | None:
+    if found is None or found.outcome is not None:
+        return found
     details = found.details or {}
     usage = {"service_tier": "batch", **details.get(USAGE_DETAILS, {})}
-    provider = "aws.bedrock" if "recordId" in fields else found.provider
-    return replace(found, provider=provider, details={**details, USAGE_DETAILS: usage})
+    return replace(found, details={**details, USAGE_DETAILS: usage})
+
+
+def _read_inlined(fields: Fields) -> Reading | None:
+    return _at_their_price(read_document(part(fields, "response") or _error(fields) or NOTHING))
 
 
 read_object: Reader = by_fields(read)
+read_inlined: Reader = by_fields(_read_inlined)
+"""The reader of Gemini's responses that come in the batch itself: they are known by their class."""
 
 
 def streams(fields: Fields) -> bool:

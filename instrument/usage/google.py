@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from instrument.usage import interactions
+from instrument.usage import batches, interactions
 from instrument.usage.families import read_document
 from instrument.usage.fields import (
     NOTHING,
@@ -281,7 +281,9 @@ def read_plain(fields: dict[str, Any]) -> Reading | None:
 
 
 def streams(fields: Fields) -> bool:
-    """Tell whether this is a chunk, which has the shape of a whole response."""
+    """Tell whether this is a chunk, which has the shape of a whole response, or is of a session."""
+    if "serverContent" in fields:
+        return True
     if "candidates" in fields and (_model(fields) or _response_id(fields)):
         return True
     return matches(fields)
@@ -293,10 +295,11 @@ def new_merge(*, sdk: bool) -> FieldsMerge:
 
 
 class _Merge:
-    __slots__ = ("_counts", "_response", "_source")
+    __slots__ = ("_counts", "_is_over", "_response", "_source")
 
     def __init__(self) -> None:
         self._counts = _Counts()
+        self._is_over = False
         self._response: dict[str, Any] = {}
         self._source: Any = None
 
@@ -305,6 +308,9 @@ class _Merge:
         if identity and known and identity != known:
             return False
         if "embeddings" in self._response and fields.get("embeddings"):
+            return False
+        content = part(fields, "server_content") or part(fields, "serverContent")
+        if content is not None and not self._add_live(content):
             return False
         new = {
             "response_id": identity,
@@ -318,6 +324,18 @@ class _Merge:
             pairs = zip(_counts(usage), self._counts, strict=True)
             self._counts = _Counts(*(old if new is None else new for new, old in pairs))
             self._source = _source(fields)
+        return True
+
+    def _add_live(self, content: Fields) -> bool:
+        """Take in what a live session says; `False` if that is of another turn, with its own usage.
+
+        Usage may come with the end of its turn, before it or after it.
+        """
+        is_over = bool(first(content.get("turn_complete"), content.get("turnComplete")))
+        model_turn = first(content.get("model_turn"), content.get("modelTurn"))
+        if self._is_over and self._counts != _Counts() and (is_over or model_turn is not None):
+            return False
+        self._is_over = self._is_over or is_over
         return True
 
     def reading(self) -> Reading | None:
@@ -423,10 +441,11 @@ def _kind(fields: Fields) -> str:
 CLASSES: dict[str, Reader] = {
     "EmbedContentResponse": read_embedded,
     "GenerateContentResponse": read_generated,
+    "InlinedResponse": batches.read_inlined,
     **interactions.CLASSES,
 }
 
-WHOLE = interactions.WHOLE
+WHOLE = interactions.WHOLE | {"InlinedResponse"}
 
 PLAIN: dict[str, Reader] = {"usageMetadata": read_plain}
 

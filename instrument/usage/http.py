@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from instrument.usage import texts
 from instrument.usage.failures import attempt_of_request, details_of_response
-from instrument.usage.fields import NOTHING, fields_of, part, text
+from instrument.usage.fields import NOTHING, fields_of, first, part, text
 from instrument.usage.reading import Fields, Reader, Reading, StreamClass
 
 __all__ = ["CLASSES", "STREAMS", "is_unread", "read", "read_wrapped"]
@@ -30,6 +30,9 @@ _PROVIDERS = {
     "dashscope.aliyuncs.com": "dashscope",
     "openrouter.ai": "openrouter",
 }
+_OF_SDK = {"groq": "groq", "openai": "openai"}
+"""Who is taken to answer an SDK at a host that nobody knows, as where its own objects are read."""
+
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -55,7 +58,8 @@ def read_wrapped(response: Any) -> Reading | None:
     if found is None:
         return None
     attempt = attempt_of_request((fields_of(inner) or NOTHING).get("_request"))
-    return found if attempt is None else replace(found, attempt=attempt)
+    provider = found.provider or _OF_SDK.get(type(response).__module__.partition(".")[0])
+    return replace(found, provider=provider, attempt=first(attempt, found.attempt))
 
 
 def is_unread(response: Any) -> bool:

@@ -34,6 +34,7 @@ _PROVIDERS = {
     "gemini": "gcp.gemini",
     "mistral": "mistral_ai",
     "moonshot": "moonshot_ai",
+    "ollama_chat": "ollama",
     "text-completion-openai": "openai",
     "vertex_ai": "gcp.vertex_ai",
     "vertex_ai_beta": "gcp.vertex_ai",
@@ -203,10 +204,7 @@ def _with_hidden(found: Reading, hidden: Fields) -> Reading:
     """Add provider and cost. What the library computes itself is no price of the provider's."""
     if found.response_id is not None and found.response_id.startswith(_ENCODED):
         found = replace(found, is_renamed=True)
-    name = text(hidden.get("custom_llm_provider"))
-    if name is None and found.cost_usd is None:
-        return found
-    cost = found.cost_usd
+    name, cost = _name_in(hidden), found.cost_usd
     is_theirs = cost is not None and name in _NAME_THEIR_PRICE
     if not is_theirs and type(hidden.get("response_cost")) in (int, float):
         cost = hidden["response_cost"]
@@ -216,6 +214,13 @@ def _with_hidden(found: Reading, hidden: Fields) -> Reading:
         cost_usd=cost,
         cost_source=None if cost is None else "provider" if is_theirs else "caller",
     )
+
+
+def _name_in(hidden: Fields) -> str | None:
+    """Return the library's name of who answered; for some it stands before the model's alone."""
+    model = text(hidden.get("litellm_model_name")) or ""
+    before, slash, _ = model.partition("/")
+    return text(hidden.get("custom_llm_provider")) or (before if slash and before else None)
 
 
 CLASSES: dict[str, Reader] = {

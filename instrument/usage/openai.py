@@ -91,7 +91,7 @@ def read(fields: Fields, provider: str | None = None) -> Reading:
         provider
         if _is_plain(fields, usage, model)
         else behind(fields, usage, provider, cost, is_apart=counts[1] is not _output(usage)),
-        (_KINDS.get(kind) if type(kind) is str else None) or _other_kind(details),
+        _kind(fields, kind) or _other_kind(details),
         *failed,
         None if cost is None else "provider",
         fields["usage"] if usage else None,
@@ -183,7 +183,9 @@ class OpenAIMerge:
 def _is_another(inner: Fields, known: Any) -> bool:
     """Tell whether this is not the response with the known id; some that are whole have no id."""
     response_id = inner.get("id")
-    return response_id != known if response_id else not _WITHOUT_ID.isdisjoint(inner)
+    if response_id:
+        return bool(response_id != known)
+    return not _WITHOUT_ID.isdisjoint(inner) or inner.get("object") == "chat.completion"
 
 
 def _inner(event: Fields, kind: Any) -> Fields | None:
@@ -264,6 +266,8 @@ def _counted(
         written = before.get("cache_creation_tokens")
         written = get("cache_creation_input_tokens") if written is None else written
     reasoning, total = after.get("reasoning_tokens"), get("total_tokens")
+    if input_tokens is None and output_tokens is None and fields.get("object") == "list":
+        input_tokens = total  # what is embedded or ranked is all there is
     if reasoning:
         output_tokens = with_reasoning(input_tokens, output_tokens, reasoning, total, model)
     counts = input_tokens, output_tokens, cached, written, reasoning, total
@@ -286,6 +290,16 @@ def _details(fields: Fields, usage: Fields) -> dict[str, Any] | None:
         return None
     images = count_of(fields["data"])
     return {"images": images} if images else None
+
+
+def _kind(fields: Fields, kind: Any) -> str | None:
+    if kind == "list" and "relevance_score" in _first_of(fields.get("data")):
+        return "rerank"
+    return _KINDS.get(kind) if type(kind) is str else None
+
+
+def _first_of(values: Any) -> Fields:
+    return _fields(values[0]) if type(values) is list and values else NOTHING
 
 
 def _other_kind(details: dict[str, Any] | None) -> str | None:

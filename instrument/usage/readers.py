@@ -8,10 +8,24 @@ from typing import Any
 from instrument.usage import http
 from instrument.usage.adding import combined
 from instrument.usage.documents import document_failure
-from instrument.usage.families import BY_KEY, PLAIN, class_reader, read_document, read_fields
+from instrument.usage.families import (
+    BY_KEY,
+    BY_PACKAGE,
+    PLAIN,
+    class_reader,
+    read_document,
+    read_fields,
+)
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
-from instrument.usage.texts import begins_run, read_bytearray, read_bytes, read_run, read_text
+from instrument.usage.texts import (
+    begins_run,
+    begins_stream,
+    read_bytearray,
+    read_bytes,
+    read_run,
+    read_text,
+)
 
 __all__ = ["read_raised", "reader_for"]
 
@@ -26,7 +40,9 @@ _HOLDERS = {
     **dict.fromkeys(("meta", "raw", "response", "stats", "usage_metadata"), _SCALARS),
 }
 _RARER_KEYS = _KEYS - {"error", "response", "usage", "usageMetadata"}
-_TELLING = _KEYS | {"status", "type"}
+_MARKS = frozenset({"event_type", "messageStart", "object", "type"})
+_TELLING = _KEYS | _MARKS | {"status"}
+_FEW = 16
 _PROBED = 64
 _MAX_TYPES = 1_024
 
@@ -37,7 +53,8 @@ def reader_for(cls: type) -> Reader | None:
     It depends on the type alone, so the answer may be kept. A reader is a pure function from a
     result to its `Reading`, or `None` if this one says nothing; it gives `Readings` for a list
     or tuple (searched two levels deep, and only if its first or last element or one of the first
-    64 says something; where both ends are results that say nothing, at once `None`).
+    64 says something; of more than 16, where both ends are results that say nothing, at once
+    `None`).
     """
     if cls in _BUILTINS:
         return _BUILTINS[cls]
@@ -136,21 +153,36 @@ def read_plain_model(value: Any) -> Reading | None:
 
 
 def read_elements(values: Any) -> Reading | None:
-    """Read a list or tuple of responses."""
+    """Read a list or tuple of responses, or of the chunks of one."""
     if not values:
         return None
-    first, last = values[0], values[-1]
-    if type(first) is type(last) is dict:
-        if _TELLING.isdisjoint(first) and _TELLING.isdisjoint(last):
-            return None
-    elif type(first) in _NUMBERS and type(last) in _NUMBERS:
+    first, last, few = values[0], values[-1], len(values) <= _FEW
+    if not (_may_tell(first) or _may_tell(last) or (few and any(map(_may_tell, values)))):
         return None
-    if _is_silent(first) and _is_silent(last):
-        return None
-    if len(values) > 1 and type(first) is dict and begins_run(first):
+    if len(values) > 1 and _begins(first):
         return read_run(values)
+    if not few and _is_silent(first) and _is_silent(last):
+        return None
     met: dict[int, Any] = {}
     return combined(_readings(values, met, lambda each: combined(_readings(each, met, None))))
+
+
+def _may_tell(value: Any) -> bool:
+    """Tell whether this is more than a number, or a dict with no key that anybody knows."""
+    cls = type(value)
+    return cls not in _NUMBERS and (cls is not dict or not _TELLING.isdisjoint(value))
+
+
+def _begins(value: Any) -> bool:
+    """Tell whether this is the first of several that are one response together."""
+    cls = type(value)
+    if cls is dict:
+        return not _MARKS.isdisjoint(value) and (begins_stream(value) or begins_run(value))
+    if cls.__module__.partition(".")[0] not in BY_PACKAGE:
+        return False
+    fields = fields_of(value) or {}
+    # Mistral's events are around their chunks
+    return begins_stream(fields) or begins_stream(fields_of(fields.get("data")) or {})
 
 
 def _is_silent(value: Any) -> bool:
@@ -167,6 +199,8 @@ def _is_silent(value: Any) -> bool:
 def _readings(values: Any, met: dict[int, Any], nested: Reader | None) -> Iterator[Reading]:
     """Yield what each says; `met` holds those that said something, by address: they count once."""
     found = False
+    if len(values) > _FEW and type(values[0]) in _NUMBERS and type(values[-1]) in _NUMBERS:
+        return
     for place, value in enumerate(values):
         if place == _PROBED and not found:
             return

@@ -81,7 +81,8 @@ class Readings(Reading, frozen=True, gc=False):
     """The sum of several responses, and the reading of each one in `parts`.
 
     A count is the sum over the parts that report it, `None` when none does; any other field is
-    what all parts agree on, else `None`. A `response_id` stands in one part only.
+    what all parts agree on, else `None`: who answered, all that used something. A `response_id`
+    stands in one part only.
     """
 
     parts: tuple[Reading, ...] = ()

@@ -16,6 +16,7 @@ from instrument.usage.reading import Fields, Reading, Readings
 
 __all__ = [
     "begins_run",
+    "begins_stream",
     "between_braces",
     "read_bytearray",
     "read_bytes",
@@ -31,6 +32,9 @@ _LAST, _LAST_BYTES = "}\n", b"}\n"
 _MARK, _MARK_BYTES = "\ufeff", b"\xef\xbb\xbf"
 _NOISE_CHARACTERS = 8_192
 _BEGINNINGS = frozenset({"assistant", "init", "system", "thread.started"})
+_OPENINGS_OF_STREAMS = frozenset(
+    {"AIMessageChunk", "message-start", "message_start", "stream-start"}
+)
 _HEAD_CHARACTERS = 256
 _TAIL_CHARACTERS = 2_048
 _MOST_MESSAGES = 20_000
@@ -133,7 +137,7 @@ def _read_lines(text: str | bytes) -> Reading | None:
 def _read_array(text: str | bytes) -> Reading | None:
     elements = decoded_list(text)
     first = decoded(elements[0]) if elements else None
-    if first is None or not begins_run(first):
+    if first is None or not (begins_run(first) or begins_stream(first)):
         return combined(_read_elements(elements, text))
     if len(elements) > _MOST_MESSAGES:
         elements = elements[:_MOST_MESSAGES] + elements[-1:]
@@ -146,8 +150,17 @@ def begins_run(fields: Fields) -> bool:
     return type(kind) is str and kind in _BEGINNINGS and provider("tools").streams(fields)
 
 
+def begins_stream(fields: Fields) -> bool:
+    """Tell whether this is the first chunk of a provider's stream, which somebody collected."""
+    kind = fields.get("type") or fields.get("event_type")
+    if type(kind) is str and kind in _OPENINGS_OF_STREAMS:
+        return True
+    mark = fields.get("object")
+    return "messageStart" in fields or (type(mark) is str and mark.endswith(".chunk"))
+
+
 def read_run(messages: Iterable[Any]) -> Reading | None:
-    """Read all messages of a run."""
+    """Read what belongs together: all messages of a run, or all chunks of a stream."""
     merge = new_merge()
     for message in messages:
         merge.add(message)

@@ -240,3 +240,22 @@ def test_hostile_usage_gives_no_tokens_and_no_exception(usage: Any, model: Any, 
         tracked(service="hostile")(lambda: wire)()
         list(tracked(service="hostile", stream=True)(lambda: iter([wire]))())
     assert [used(each) for each in operations] == [(None,) * 5] * 2
+
+
+VOYAGE: dict[str, Any] = {"object": "list", "model": "voyage-4", "usage": {"total_tokens": 26}}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ([{"object": "embedding", "embedding": [0.5], "index": 0}], "embeddings"),
+        ([{"relevance_score": 0.4, "index": 0}], "rerank"),
+    ],
+)
+def test_what_is_embedded_or_ranked_is_all_input(data: list[Any], kind: str) -> None:
+    reader = reader_for(dict)
+    assert reader is not None
+    found = reader({**VOYAGE, "data": data})
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens, found.total_tokens) == (26, None, 26)
+    assert (found.kind, found.model) == (kind, "voyage-4")

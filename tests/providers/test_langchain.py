@@ -55,6 +55,29 @@ def model(url: str, **more: Any) -> Any:
     )
 
 
+def test_chunks_in_a_list_add_up_as_those_of_a_stream_do() -> None:
+    first = AIMessageChunk(
+        "",
+        id="run-1",
+        usage_metadata={
+            "input_tokens": 100,
+            "output_tokens": 0,
+            "total_tokens": 100,
+            "input_token_details": {"cache_read": 64},
+        },
+    )
+    counts = {"input_tokens": 0, "output_tokens": 50, "total_tokens": 50}
+    chunks = [first, AIMessageChunk("a", id="run-1", usage_metadata=counts)]
+    reader, merge = reader_for(list), new_merge()
+    assert reader is not None
+    for chunk in chunks:
+        merge.add(chunk)
+    found = reader(chunks)
+    assert found is not None
+    assert found == merge.reading()
+    assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == (100, 50, 64)
+
+
 @tracked(service="langchain")
 def invoke(url: str) -> Any:
     return model(url).invoke("?")

@@ -56,6 +56,37 @@ async def test_a_completion_has_its_counts_and_the_cost_that_the_library_compute
     assert all(each.cost_usd for each in operations)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "provider"),
+    [
+        ({"litellm_model_name": "anthropic/claude-sonnet-5"}, "anthropic"),
+        ({"litellm_model_name": "gemini/gemini-2.5-pro"}, "gcp.gemini"),
+        ({"litellm_model_name": "claude-sonnet-5"}, None),
+        ({"custom_llm_provider": "ollama_chat", "litellm_model_name": "x/y"}, "ollama"),
+        ({}, None),
+    ],
+)
+def test_the_librarys_cost_counts_wherever_it_names_who_answered(
+    hidden: dict[str, Any], provider: str | None
+) -> None:
+    answer = litellm.ModelResponse(**chat())
+    answer._hidden_params = {**hidden, "response_cost": 0.25}
+    reader = reader_for(type(answer))
+    assert reader is not None
+    found = reader(answer)
+    assert found is not None
+    assert (found.cost_usd, found.cost_source, found.provider) == (0.25, "caller", provider)
+
+
+async def test_anthropics_answers_have_provider_and_cost() -> None:
+    call = {**CHAT, "model": "anthropic/claude-sonnet-4-5-20250929", "max_retries": 0}
+    with capture() as operations, replaying("anthropic_message.json") as url:
+        tracked(service="litellm")(litellm.completion)(**call, api_base=url)
+        await tracked(service="litellm")(litellm.acompletion)(**call, api_base=url)
+    assert {each.provider for each in operations} == {"anthropic"}
+    assert all(each.cost_usd and each.cost_source == "caller" for each in operations)
+
+
 async def test_a_stream_that_was_asked_for_usage_has_it_and_the_librarys_cost() -> None:
     with capture() as operations, serving() as url:
         list(ask(url, **WITH_USAGE))

@@ -205,6 +205,17 @@ async def test_an_async_response_that_is_read_in_a_block_is_read_by_its_body() -
     assert used(only(operations)) == USED
 
 
+def test_a_raw_response_is_of_the_same_provider_as_the_plain_one() -> None:
+    with capture() as operations, serving() as url:
+        completions = openai.OpenAI(base_url=url, **LOCAL).chat.completions
+        tracked(service="s")(completions.create)(**CHAT)
+        tracked(service="s")(completions.with_raw_response.create)(**CHAT)
+        ask_unread = tracked(service="s")(completions.with_streaming_response.create)
+        with ask_unread(**CHAT) as answer:
+            answer.parse()
+    assert [each.provider for each in operations] == ["openai"] * 3
+
+
 def raw_stream(url: str) -> Any:
     client = openai.OpenAI(base_url=url, **LOCAL)
     ask_raw = tracked(service="openai")(client.chat.completions.with_raw_response.create)
