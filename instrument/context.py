@@ -9,7 +9,7 @@ the garbage collector runs (`_collector`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
@@ -28,6 +28,7 @@ __all__ = [
     "enter_session",
     "give_way",
     "leave",
+    "leave_by",
     "leave_entered",
     "leave_session",
     "lineage",
@@ -207,18 +208,28 @@ def leave_entered(entry: Entered) -> bool:
     """Do the same in the context in which the session was entered; tell whether this is it."""
     if beside is not None:
         beside.left(entry)
+    if not leave_by(entry.token, entry):
+        return False
+    entry.token = None
+    return True
+
+
+def leave_by(token: Token[Scope | None], this: Scope) -> bool:
+    """Leave `this`, which was made current with that token; tell whether that was in this context.
+
+    Never raises.
+    """
     current = scope.get()
     try:
-        scope.reset(entry.token)
+        scope.reset(token)
     except (ValueError, RuntimeError, TypeError):  # of another context, or of none any more
-        leave(entry)
+        leave(this)
         return False
-    if current is entry and (entry.outer is None or not entry.outer.left):
-        entry.outer = None  # as in `leave`
+    if current is this and (this.outer is None or not this.outer.left):
+        this.outer = None  # as in `leave`
     else:
         scope.set(current)
-        leave(entry)
-    entry.token = None
+        leave(this)
     return True
 
 

@@ -33,7 +33,7 @@ from instrument._said import (
     renamed,
     truth,
 )
-from instrument.context import Scope
+from instrument.context import Scope, still_open
 from instrument.operation import BeginLine, OperationLine, Usage, VoidLine
 from instrument.recorder import FAILED, Muted, recorder, swallow
 from instrument.usage import read_raised
@@ -487,6 +487,8 @@ def begin(
         active = recording.in_force or recorder()
         if not active.enabled:
             return None
+        if outer is not None and outer.left:
+            outer = still_open(outer)
         kind = type(outer)
         if kind is Muted:
             return None
@@ -570,6 +572,7 @@ def current_operation() -> RunningOperation | None:
     found = context.scope.get()
     if isinstance(found, Muted):
         found = found.outer
+    found = still_open(found)
     if found is None or isinstance(found, RunningOperation):
         return found
     inside: RunningOperation | None = found.parent

@@ -97,7 +97,12 @@ class Session(SessionIdentity):
                 self._put_parent()
             _put_gate(self, self._around if outer is None else outer.session.gate)
             _write(self)
-            enter_session(_entry(self, outer))
+            entry = _entry(self, outer)
+            try:
+                enter_session(entry)
+            except BaseException:  # a signal handler's: then nobody leaves it
+                leave_anywhere(entry)
+                raise
         return self
 
     def __exit__(
@@ -106,9 +111,16 @@ class Session(SessionIdentity):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        entry = enclosing(self._is_entry)
-        if entry is not None:
-            leave_anywhere(entry)
+        entry = None
+        try:
+            entry = enclosing(self._is_entry)
+            if entry is not None:
+                leave_anywhere(entry)
+        except BaseException:  # as above
+            entry = entry or enclosing(self._is_entry)
+            if entry is not None:
+                leave_anywhere(entry)
+            raise
 
     async def __aenter__(self) -> Session:
         return self.__enter__()

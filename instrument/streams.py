@@ -21,9 +21,12 @@ from instrument.running import RunningOperation
 from instrument.usage import Reader, is_unread, read_wrapped, reader_for, stream_for
 from instrument.usage.reading import ITSELF
 from instrument.wrappers import (
+    ONCE,
     async_generator_wrapper,
     coroutine_wrapper,
     generator_wrapper,
+    is_gone,
+    references,
     steps_of,
 )
 
@@ -163,23 +166,52 @@ def _follow_again(operation: RunningOperation, result: Any) -> Any:
 
 
 def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
+    if result.cr_suspended or result.cr_frame is None:
+        return _as_it_is(operation, result)
     operation.withdraw()
-    start = partial(_start, operation, result)
-    follower = _named(coroutine_wrapper(lambda: result, start, give_back)(), result)
-    _warn_only_once(follower, result)
+    held, watched = [result], list[weakref.ref[Any]]()
+    start = partial(_start_awaited, operation, held, watched)
+    follower = _named(coroutine_wrapper(held.pop, start, give_back)(), result)
+    _warn_only_once(follower, held, watched)
     return follower
 
 
 def _follow_generator(operation: RunningOperation, result: Any) -> Any:
-    operation.withdraw()
-    steps = partial(steps_of, partial(_start, operation, result))
-    return _named(generator_wrapper(lambda: result, steps)(), result)
+    if result.gi_suspended or result.gi_frame is None:
+        return _as_it_is(operation, result)
+    return _followed_steps(generator_wrapper, operation, result)
 
 
 def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
+    if result.ag_frame is None or _has_begun(result):
+        return _as_it_is(operation, result)
+    return _followed_steps(async_generator_wrapper, operation, result)
+
+
+def _followed_steps(wrapper: Any, operation: RunningOperation, result: Any) -> Any:
     operation.withdraw()
-    steps = partial(steps_of, partial(_start, operation, result))
-    return _named(async_generator_wrapper(lambda: result, steps)(), result)
+    held, known = [result], list[weakref.ref[Any]]()
+    steps = partial(steps_of, partial(_start, operation))
+    follower = _named(wrapper(held.pop, steps, partial(is_gone, known))(), result)
+    known.append(weakref.ref(follower))
+    return follower
+
+
+def _as_it_is(operation: RunningOperation, result: Any) -> Any:
+    """Hand back what somebody has begun: whoever goes on with it may send to it at once."""
+    operation.returned(result, None)
+    return result
+
+
+def _has_begun(generator: Any) -> bool:
+    """Tell whether an async generator has made a step."""
+    is_suspended: bool | None = getattr(generator, "ag_suspended", None)
+    if is_suspended is None:  # Python 3.11: what comes before the body's first instruction
+        from opcode import opmap
+
+        code = generator.ag_code.co_code
+        return bool(generator.ag_frame.f_lasti > 2 * code[::2].index(opmap["RESUME"]))
+    return is_suspended
 
 
 def _follow_future(operation: RunningOperation, result: Any) -> Any:
@@ -218,21 +250,41 @@ def _named(follower: Any, result: Any) -> Any:
     return follower
 
 
-def _start(operation: RunningOperation, result: Any, outer: Scope | None) -> RunningOperation:
+def _start(operation: RunningOperation, outer: Scope | None) -> RunningOperation:
+    operation.start(outer)
+    return operation
+
+
+def _start_awaited(
+    operation: RunningOperation,
+    held: list[Any],
+    watched: list[weakref.ref[Any]],
+    outer: Scope | None,
+) -> RunningOperation:
+    # before the coroutine can end: Python drops what a signal handler raises in a callback
+    _not_started.difference_update(watched)
+    watched.clear()
     try:
         operation.start(outer)
     except BaseException:  # a budget's refusal: what never starts shall not complain
-        if hasattr(result, "close"):
-            result.close()
+        _close_unless_shared(held)
         raise
     return operation
 
 
-def _warn_only_once(follower: Any, coroutine: Any) -> None:
-    """Close `coroutine` when `follower` is dropped unawaited, so that Python warns of one alone."""
+def _warn_only_once(follower: Any, held: list[Any], watched: list[weakref.ref[Any]]) -> None:
+    """Close a coroutine when its `follower` is dropped unawaited, so that Python warns of one."""
 
     def close(reference: weakref.ref[Any]) -> None:
         _not_started.discard(reference)
-        coroutine.close()
+        _close_unless_shared(held)
 
-    _not_started.add(weakref.ref(follower, close))
+    watched.append(weakref.ref(follower, close))
+    _not_started.update(watched)
+
+
+def _close_unless_shared(held: list[Any]) -> None:
+    """Close the coroutine, unless others have it, who may await it yet."""
+    coroutine = held.pop()
+    if references(coroutine) <= ONCE:
+        coroutine.close()

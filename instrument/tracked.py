@@ -7,6 +7,8 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Token
 from functools import partial
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -16,7 +18,7 @@ from instrument._clean import copied
 from instrument._config import disabled_by_environment
 from instrument._kinds import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from instrument._loading import importing
-from instrument.context import enclosing, leave
+from instrument.context import Scope, enclosing, leave, leave_by
 from instrument.errors import (
     ConfigurationError,
     ConfigurationTypeError,
@@ -131,14 +133,19 @@ class track:  # noqa: N801 - it is used like a function
         self._model = _text("model", model)
         self._metadata = _metadata(metadata)
         self._entered: list[RunningOperation] = []
+        self._tokens: dict[RunningOperation, Token[Scope | None]] = {}
 
     def __enter__(self) -> RunningOperation:
         noted = None if self._metadata is None else copied(self._metadata)
         begun = begin(self._site, context.scope.get(), self._model, noted)
         operation = begun or _unrecorded(self._site, self._model, noted)
-        self._entered.append(operation)
-        if begun is not None:
-            context.scope.set(begun)
+        try:
+            self._entered.append(operation)
+            if begun is not None:
+                self._tokens[begun] = context.scope.set(begun)
+        except BaseException as error:  # a signal handler's: then nobody leaves it
+            self._leave(operation, error)
+            raise
         return operation
 
     def __exit__(
@@ -147,9 +154,23 @@ class track:  # noqa: N801 - it is used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        operation = self._innermost()
-        self._entered.remove(operation)
-        leave(operation)
+        operation = None
+        try:
+            operation = self._innermost()
+            self._leave(operation, error)
+        except BaseException:  # as above
+            self._leave(operation or self._innermost(), error)
+            raise
+
+    def _leave(self, operation: RunningOperation, error: BaseException | None) -> None:
+        """Leave it and end it, unless that is done."""
+        with suppress(ValueError):
+            self._entered.remove(operation)
+        token = self._tokens.pop(operation, None)
+        if token is None:
+            leave(operation)
+        elif not leave_by(token, operation):
+            operation.left = True  # where it was entered, it is passed over
         if error is None:
             operation.returned(None, None)
         else:

@@ -33,12 +33,15 @@ from instrument.running import RunningOperation, Site, begin
 from instrument.usage import new_merge
 
 __all__ = [
+    "ONCE",
     "SessionSteps",
     "async_generator_wrapper",
     "coroutine_wrapper",
     "generator_wrapper",
     "in_scope",
+    "is_gone",
     "like",
+    "references",
     "steps_of",
     "sync_wrapper",
     "tapped",
@@ -48,6 +51,7 @@ Open = Callable[[Scope | None], RunningOperation | None]
 Give = Callable[[RunningOperation, Any], Any]
 
 _ITERABLE_COROUTINE = 0x100
+_OUTSIDE: Any = object()
 
 
 class Steps(Protocol):
@@ -58,6 +62,16 @@ class Steps(Protocol):
     def yielded(self, chunk: Any) -> None: ...
     def returned(self, *value: Any) -> None: ...
     def raised(self, error: BaseException) -> None: ...
+
+
+def never() -> bool:
+    """Return that it is not so."""
+    return False
+
+
+def is_gone(known: list[weakref.ref[Any]]) -> bool:
+    """Tell whether what is known by a weak reference, once it is, is there no more."""
+    return bool(known) and known[0]() is None
 
 
 def sync_wrapper(function: Callable[..., Any], site: Site, give: Give) -> Callable[..., Any]:
@@ -93,7 +107,9 @@ def coroutine_wrapper(function: Callable[..., Any], open_: Open, give: Give) -> 
             return await function(*args, **kwargs)
         try:
             context.scope.set(operation)
-            return give(operation, await function(*args, **kwargs))
+            coroutine = function(*args, **kwargs)
+            del args, kwargs  # which the function may let go of before it ends
+            return give(operation, await coroutine)
         except BaseException as error:
             operation.raised(error)
             raise
@@ -108,12 +124,18 @@ def coroutine_wrapper(function: Callable[..., Any], open_: Open, give: Give) -> 
 
 
 def generator_wrapper(
-    function: Callable[..., Generator[Any, Any, Any]], steps_of: Callable[[], Steps]
+    function: Callable[..., Generator[Any, Any, Any]],
+    steps_of: Callable[[], Steps],
+    is_dropped: Callable[[], bool] = never,
 ) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function with all of PEP 380's delegation to what `function` returns."""
+    """Return a generator function with all of PEP 380's delegation to what `function` returns.
+
+    If it `is_dropped` when it closes, nobody has closed it, and what others hold stays open.
+    """
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)
+        del args, kwargs  # as above
         steps = steps_of()
         step, argument = generator.send, None
         while True:
@@ -136,18 +158,24 @@ def generator_wrapper(
             try:
                 step, argument = generator.send, (yield chunk)
             except BaseException as error:
+                if is_dropped() and references(generator) > ONCE + 1:  # `step` has it, too
+                    steps.raised(error)
+                    raise
                 step, argument = generator.throw, error
 
     return wrapper
 
 
 def async_generator_wrapper(
-    function: Callable[..., AsyncGenerator[Any, Any]], steps_of: Callable[[], Steps]
+    function: Callable[..., AsyncGenerator[Any, Any]],
+    steps_of: Callable[[], Steps],
+    is_dropped: Callable[[], bool] = never,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that hands on `asend`, `athrow` and `aclose`."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)
+        del args, kwargs  # as above
         steps = steps_of()
         step: Callable[[Any], Any] = partial(_first_step, generator)
         argument = None
@@ -170,9 +198,25 @@ def async_generator_wrapper(
             try:
                 step, argument = generator.asend, (yield chunk)
             except BaseException as error:
+                if is_dropped() and references(generator) > ONCE + 1:  # `step` has it, too
+                    steps.raised(error)
+                    raise
                 step, argument = generator.athrow, error
 
     return wrapper
+
+
+def references(value: Any) -> int:
+    """Return how often it is held, `ONCE` if by one variable of the caller alone."""
+    return sys.getrefcount(value)
+
+
+def _references_of_one() -> int:
+    value = object()
+    return references(value)
+
+
+ONCE = _references_of_one()
 
 
 def _cause_of(error: BaseException, thrown: Any) -> BaseException:
@@ -200,14 +244,16 @@ def _first_step(generator: AsyncGenerator[Any, Any], argument: Any) -> Any:
 class EntersEachStep:
     """Makes a scope current inside each step, and what the step left current in the next one."""
 
-    __slots__ = ("_beside", "_inside", "_token")
+    __slots__ = ("_before", "_beside", "_inside", "_token")
 
     def __init__(self, inside: Scope | None) -> None:
+        self._before: Scope | None = _OUTSIDE
         self._beside: Any = None
         self._inside = inside
         self._token: Token[Scope | None] | None = None
 
     def enter(self) -> None:
+        self._before = context.scope.get()
         self._token = context.scope.set(self._inside)
         if context.beside is not None:
             self._beside = context.beside.resumed(self._inside)
@@ -215,6 +261,9 @@ class EntersEachStep:
     def leave(self) -> None:
         token = self._token
         if token is None:
+            if self._before is not _OUTSIDE:  # a signal handler's exception came before the token
+                context.scope.set(self._before)
+                self._before = _OUTSIDE
             return
         self._inside = context.scope.get()
         if context.beside is not None:
@@ -226,6 +275,7 @@ class EntersEachStep:
             context.scope.reset(token)
         except (ValueError, RuntimeError, TypeError):
             pass
+        self._before = _OUTSIDE
         self._token = None
 
     def yielded(self, chunk: Any) -> None:
@@ -269,7 +319,7 @@ class OperationSteps(EntersEachStep):
     def leave(self) -> None:
         if self._token is not None:
             self._following.active_ns += self._now_ns() - self._resumed_ns
-            EntersEachStep.leave(self)
+        EntersEachStep.leave(self)
 
     def yielded(self, chunk: Any) -> None:
         self._operation.yielded(chunk)
@@ -351,7 +401,11 @@ def _function_in_scope(
             enter_session(entry)
             return function(*args, **kwargs)
         finally:
-            leave_session(entry)
+            try:
+                leave_session(entry)
+            except BaseException:  # as in sync_wrapper
+                leave_session(entry)
+                raise
 
     return wrapper
 
@@ -365,7 +419,11 @@ def _coroutine_in_scope(
             enter_session(entry)
             return await function(*args, **kwargs)
         finally:
-            leave_session(entry)
+            try:
+                leave_session(entry)
+            except BaseException:  # as above
+                leave_session(entry)
+                raise
 
     return wrapper
 
@@ -392,8 +450,10 @@ def tapped(
     if is_async:
         tap: Any = AsyncTap(iterator, steps)
     else:
-        plain = iterator if isinstance(iterator, GeneratorType) else _items(iterator)
-        tap = generator_wrapper(lambda: plain, steps)()
+        held = [iterator if isinstance(iterator, GeneratorType) else _items(iterator)]
+        known: list[weakref.ref[Any]] = []
+        tap = generator_wrapper(held.pop, steps, partial(is_gone, known))()
+        known.append(weakref.ref(tap))
     weakref.finalize(tap, operation.left_early)
     return tap
 

@@ -108,8 +108,12 @@ class extract:  # noqa: N801 - it is used like a function
         gate = None if outer is None else outer.session.gate
         session = Session(carried.session_id, trace_id=carried.trace_id, around=gate)
         entry = Entered(session, outer, None, carried.parent_id)
-        self._entered.append(entry)
-        enter_session(entry)
+        try:
+            self._entered.append(entry)
+            enter_session(entry)
+        except BaseException:  # a signal handler's: then nobody leaves it
+            leave_anywhere(self._taken() or entry)
+            raise
         return session
 
     def __exit__(
@@ -118,18 +122,30 @@ class extract:  # noqa: N801 - it is used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        entry = None
+        try:
+            entry = self._taken()
+            if entry is not None:
+                leave_anywhere(entry)
+        except BaseException:  # as above
+            entry = entry or self._taken()
+            if entry is not None:
+                leave_anywhere(entry)
+            raise
+
+    def _taken(self) -> Scope | None:
+        """Return what is to be left, which is then entered no more."""
         entered = self._entered
         entry = context.scope.get()
         if entry not in entered:
             entry = enclosing(entered.__contains__)
         try:
             if entry is None or entry is entered[-1]:
-                entry = entered.pop()
-            else:
-                entered.remove(entry)
+                return entered.pop()
+            entered.remove(entry)
         except (IndexError, ValueError):  # nothing was entered, or somebody else left it
-            return
-        leave_anywhere(entry)
+            return None
+        return entry
 
     async def __aenter__(self) -> Session | None:
         return self.__enter__()
