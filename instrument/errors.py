@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = [
     "ArchiveError",
@@ -18,7 +18,17 @@ __all__ = [
 
 
 class InstrumentError(Exception):
-    """Base class of every exception that this package raises on purpose."""
+    """Base class of every exception that this package raises on purpose.
+
+    They go from process to process, whatever they were made of.
+    """
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self.args, {**vars(self), **self._beside()})
+
+    def _beside(self) -> dict[str, Any]:
+        """Return what cannot be taken along as it is, or is no attribute of the dict."""
+        return {}
 
 
 class ConfigurationError(InstrumentError, ValueError):
@@ -32,6 +42,15 @@ class ConfigurationError(InstrumentError, ValueError):
         self.name = name
         self.value = value
         self.accepted = accepted
+
+    def _beside(self) -> dict[str, Any]:
+        import pickle  # whoever reduces an exception has mostly loaded it
+
+        try:
+            pickle.dumps(self.value)
+        except Exception:  # whatever its own methods raise
+            return {"value": _shown(self.value)}
+        return {}
 
 
 class ConfigurationTypeError(ConfigurationError, TypeError):
@@ -88,9 +107,21 @@ class MissingDependencyError(InstrumentError, ImportError):
     def __init__(self, module: str, what: str) -> None:
         super().__init__(f"{what} needs {module}: pip install {module}", name=module)
 
+    def _beside(self) -> dict[str, Any]:
+        return {"name": self.name}
+
 
 class InstrumentWarning(UserWarning):
     """Something could not be recorded; the message names the place and the cure."""
+
+
+def _again(
+    cls: type[InstrumentError], args: tuple[Any, ...], state: dict[str, Any]
+) -> InstrumentError:
+    again = cls.__new__(cls, *args)
+    for name, value in state.items():
+        setattr(again, name, value)
+    return again
 
 
 def reject_unknown(function: str, unknown: dict[str, object], accepted: str) -> None:

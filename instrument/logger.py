@@ -20,12 +20,19 @@ from instrument._config import as_path
 from instrument._counts import impossible
 from instrument._guard import belongs_to_program
 from instrument._stats import SessionFacts, session_stats, total_tokens
-from instrument.carrier import inherited
 from instrument.context import Scope, SessionIdentity, enclosing
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.log import UsageLog
 from instrument.operation import Operation, OperationLine, SessionStats
-from instrument.recorder import NO_SESSION, Muted, Recorder, recorder, swallow, warn_once
+from instrument.recorder import (
+    NO_SESSION,
+    Muted,
+    Recorder,
+    handed_down,
+    recorder,
+    swallow,
+    warn_once,
+)
 from instrument.session import session
 from instrument.usage.reading import Reading
 
@@ -179,7 +186,7 @@ class UsageLogger:
         """Return the session, and the operation in it, that what is logged belongs to."""
         around = context.scope.get()
         if self._given_id is not None:
-            return _joined(self._given_id, around or _handed_on())
+            return _joined(self._given_id, around or handed_down())
         return active.outermost(now_ns) if around is None else around
 
     def _operations(self, **wanted: Any) -> list[Operation]:
@@ -203,12 +210,15 @@ def correlate_sessions(
     """Return one session's operations over all loggers, by `timestamp`, then `operation_id`.
 
     `session_id`: which session; `None`: the first logger's current one. Each operation is there
-    once, whichever loggers share a log.
+    once, whichever loggers share a log. Raises `ConfigurationError` for what is no `UsageLogger`.
     """
-    sources = {each._source(): each for each in loggers}
-    if not sources:
+    several = list(loggers)
+    for each in several:
+        if not isinstance(each, UsageLogger):
+            raise ConfigurationTypeError("correlate_sessions: logger", each, "UsageLoggers")
+    if not several:
         return []
-    several = list(sources.values())
+    several = list({each._source(): each for each in several}.values())
     wanted = session_id or several[0].session_id
     entries = [entry for each in several for entry in each.get_session_operations(wanted)]
     once = {entry.get("operation_id") or id(entry): entry for entry in entries}
@@ -282,15 +292,6 @@ def _joined(session_id: str, around: Scope | None) -> Scope:
         return Scope(SessionIdentity(session_id))
     identity = SessionIdentity(session_id, trace_id=around.session.trace_id)
     return Scope(identity, parent_id=_parent_id(around))
-
-
-def _handed_on() -> Scope | None:
-    """Return what the environment says that this process is inside of."""
-    carried = inherited(os.environ)
-    if carried is None:
-        return None
-    identity = SessionIdentity(carried.session_id, trace_id=carried.trace_id)
-    return Scope(identity, parent_id=carried.parent_id)
 
 
 def _parent_id(inside: Scope) -> str | None:

@@ -33,7 +33,7 @@ from instrument._config import Settings
 from instrument._files import IS_SUPPORTED, make_private_directory
 from instrument._guard import belongs_to_program
 from instrument.ambient import AmbientSession
-from instrument.carrier import BUDGETS, from_environment, outer_trace
+from instrument.carrier import BUDGETS, from_environment, inherited, outer_trace
 from instrument.context import Gate, Scope, SessionIdentity
 from instrument.errors import InstrumentWarning
 from instrument.journal import Journal
@@ -45,6 +45,7 @@ __all__ = [
     "Muted",
     "Recorder",
     "current",
+    "handed_down",
     "lost_count",
     "recorder",
     "swallow",
@@ -263,6 +264,17 @@ class Recorder:
 def recorder() -> Recorder:
     """Return the recorder of the settings in force."""
     return in_force or _activate()
+
+
+def handed_down() -> Scope | None:
+    """Return what the environment of this process hands down, as it was when that was first read.
+
+    Later the program may put there what its own children shall find. No recorder is made for
+    nothing, because sessions may be made long before they are entered.
+    """
+    if in_force is None and inherited(os.environ) is None:
+        return None
+    return recorder().inherited()
 
 
 def current() -> Scope:

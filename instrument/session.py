@@ -31,7 +31,16 @@ from instrument.context import (
 )
 from instrument.errors import ConfigurationError, ConfigurationTypeError, reject_unknown
 from instrument.operation import Operation, SessionLine, SessionStats
-from instrument.recorder import NO_SESSION, Muted, Recorder, current, recorder, swallow, warn_once
+from instrument.recorder import (
+    NO_SESSION,
+    Muted,
+    Recorder,
+    current,
+    handed_down,
+    recorder,
+    swallow,
+    warn_once,
+)
 from instrument.running import RunningOperation
 from instrument.wrappers import in_scope, like
 
@@ -89,6 +98,11 @@ class Session(SessionIdentity):
     def __repr__(self) -> str:
         named = f" {self.name!r}" if self.name else ""
         return f"<Session{named} {self.id}>"
+
+    def __reduce__(self) -> Any:
+        """Take it to another process as somebody there would join it by its id."""
+        about = (self.id, self.name, self.parent_id, self.trace_id, self.metadata, self._budget)
+        return _joined, (*about, self._started_ns)
 
     def __enter__(self) -> Session:
         outer = context.scope.get()
@@ -174,10 +188,10 @@ class Session(SessionIdentity):
         found = enclosing(lambda each: each.session is self or each.session.id == self.id)
         if found is not None:
             return _carried_at(found)
-        inherited = carrier.inherited(os.environ)
+        around = handed_down()
         parent_id, _ = carrier.outer_trace(os.environ)
-        if inherited is not None and inherited.session_id in (self.id, self.parent_id):
-            parent_id = inherited.parent_id
+        if around is not None and around.session.id in (self.id, self.parent_id):
+            parent_id = around.parent_id
         return Carried(self.id, *lineage(self, None, parent_id))
 
     def _put_parent(self) -> None:
@@ -291,18 +305,12 @@ def _around() -> tuple[str | None, str | None, Gate | None]:
     found = context.scope.get()
     if found is not None and found.session is not NO_SESSION:
         return found.session.id, found.session.trace_id, found.session.gate
-    inherited = carrier.inherited(os.environ)
-    if inherited is not None:
-        gate = _inherited_gate() if carrier.BUDGETS in os.environ else None
-        return inherited.session_id, inherited.trace_id, gate
+    around = handed_down()
+    if around is not None:
+        return around.session.id, around.session.trace_id, around.session.gate
     beside = session_beside()
     around_id = None if beside is None else beside.session.id
     return around_id, carrier.outer_trace(os.environ)[1], None
-
-
-def _inherited_gate() -> Gate | None:
-    found = recorder().inherited()
-    return None if found is None else found.session.gate
 
 
 def _put_gate(entered: Session, around: Gate | None) -> None:
@@ -327,9 +335,9 @@ def _put_gate(entered: Session, around: Gate | None) -> None:
 
 def _entry(entered: Session, outer: Scope | None) -> Scope:
     if outer is None:
-        inherited = carrier.inherited(os.environ)
+        around = handed_down()
         parent_id, _ = carrier.outer_trace(os.environ)
-        return Entered(entered, parent_id=parent_id if inherited is None else inherited.parent_id)
+        return Entered(entered, parent_id=parent_id if around is None else around.parent_id)
     parent = outer if isinstance(outer, RunningOperation) else outer.parent
     return Entered(entered, outer, parent, None if parent is not None else outer.parent_id)
 
@@ -366,6 +374,22 @@ def _read(question: Callable[[UsageLog], T]) -> T | None:
             raise
         warn_once(f"reading {log_dir}", f"cannot read the log in {log_dir}: {error}")
         return None
+
+
+def _joined(
+    id: str,  # noqa: A002 - as in Session
+    name: str | None,
+    parent_id: str | None,
+    trace_id: str | None,
+    metadata: dict[str, Any],
+    budget: Budget | None,
+    started_ns: int,
+) -> Session:
+    joined = Session(
+        id, name, parent_id, trace_id=trace_id, metadata=metadata, given_id=id, budget=budget
+    )
+    joined._started_ns = started_ns
+    return joined
 
 
 def _fresh_entry(afresh: Callable[[], Session], outer: Scope | None) -> Scope:

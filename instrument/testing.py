@@ -14,14 +14,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, overload
 
-from instrument import _clock, _config, context
+from instrument import _clock, _config, carrier, context
 from instrument.errors import ConfigurationError, ConfigurationTypeError
 from instrument.log import UsageLog
 from instrument.operation import Operation, SessionStats
 
 __all__ = ["CapturedOperations", "CountingIds", "FakeClock", "capture"]
 
-_VARIABLES = ("INSTRUMENT_DIR", "INSTRUMENT_SESSION_ID")
+_HANDED_DOWN = (
+    "INSTRUMENT_SESSION_ID",
+    "INSTRUMENT_PARENT_ID",
+    "TRACEPARENT",
+    "BAGGAGE",
+    carrier.BUDGETS,
+)
+_VARIABLES = ("INSTRUMENT_DIR", *_HANDED_DOWN)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _END_NS = 253_402_300_800_000_000_000  # the year 10000, which timestamps cannot hold
 _MOST_SECONDS = _END_NS // 10**9
@@ -173,7 +180,8 @@ def capture(
             _config.override(log_dir=log_dir, **sources, **{"enabled": True, **settings}),
         ):
             os.environ["INSTRUMENT_DIR"] = str(log_dir)
-            os.environ.pop("INSTRUMENT_SESSION_ID", None)
+            for name in _HANDED_DOWN:
+                os.environ.pop(name, None)
             yield captured
     finally:
         for name, value in before.items():

@@ -213,13 +213,26 @@ def _track(site: Site, target: Any) -> Any:
     if isinstance(target, type):
         return _track_class(site, target)
     if isinstance(target, (classmethod, staticmethod)):
-        return type(target)(_track(site, target.__func__))
+        return _same_descriptor(target, _track(site, target.__func__))
     if isinstance(target, functools.partialmethod):
         return functools.partialmethod(_track(site, target.func), *target.args, **target.keywords)
     if not callable(target):
         raise ConfigurationTypeError("tracked: what is decorated", target, _cure(target))
     named = _named(site, target)
     return _track_once(named, target)
+
+
+def _same_descriptor(target: Any, function: Any) -> Any:
+    """Return a descriptor of the target's class around `function`, however those are made."""
+    kind, base = type(target), classmethod if isinstance(target, classmethod) else staticmethod
+    if kind is base:
+        same: Any = base(function)
+    else:
+        same = kind.__new__(kind, function)
+        base.__init__(same, function)
+    own = vars(same)
+    own.update({name: value for name, value in vars(target).items() if name not in own})
+    return same
 
 
 def _track_once(site: Site, target: Any) -> Any:
@@ -270,9 +283,16 @@ def _track_class(site: Site, target: type) -> type:
             continue
         if not isinstance(member, (FunctionType, classmethod, staticmethod)):
             continue
+        if not callable(getattr(member, "__func__", member)) or _is_generated(member):
+            continue
         if _site_of(getattr(member, "__func__", member)) is None:
             type.__setattr__(target, name, _track(_member_site(site, name), member))
     return target
+
+
+def _is_generated(member: Any) -> bool:
+    """Tell whether pydantic has put it there for itself, in a model with private attributes."""
+    return getattr(member, "__name__", "") == "init_private_attributes"
 
 
 def _member_site(site: Site, name: str) -> Site:

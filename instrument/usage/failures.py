@@ -44,8 +44,6 @@ _TOLD_BY = {
     "anthropic-ratelimit-tokens-reset": "ratelimit_reset_tokens",
 }
 _TOLD_BY_REQUEST = {"x-stainless-retry-count": "retries"}
-_RAW = {name.encode(): ours for name, ours in _TOLD_BY.items()}
-_RAW_OF_REQUEST = {name.encode(): ours for name, ours in _TOLD_BY_REQUEST.items()}
 _CLASS_NAMES = ("status_code", "code", "error_code")
 _VAGUE = frozenset({"error", "Error"})
 _CODES = ("code", "status", "type")
@@ -248,17 +246,13 @@ def _headers(own: Own) -> Any:
     return headers
 
 
-def _told(headers: Any, names: dict[str, str], raw: dict[bytes, str]) -> dict[str, Any]:
+def _told(headers: Any, names: dict[str, str]) -> dict[str, Any]:
     """Pick from the headers of any HTTP client, from gRPC's metadata or from a dict."""
     kind = type(headers)
     own = _attributes(headers)
     listed = own.get("_list")
     if kind is not dict and type(listed) is list:
-        found: dict[str, Any] = {}
-        for _, lower, value in listed[:_MOST_HEADERS]:
-            if lower in raw and raw[lower] not in found:
-                found[raw[lower]] = value.decode("latin-1")
-        return found
+        return _picked(map(_as_texts, listed[:_MOST_HEADERS]), names)
     if kind is dict or str(_module_of(kind)).startswith("multidict"):
         return _picked(headers.items(), names)
     if kind is tuple or kind is list:
@@ -268,6 +262,13 @@ def _told(headers: Any, names: dict[str, str], raw: dict[bytes, str]) -> dict[st
         if issubclass(type(store), dict):
             return _picked(dict.items(store), names)
     return _picked(own.get("_headers"), names)
+
+
+def _as_texts(entry: Any) -> Any:
+    """Return name and value as text, which httpx, Starlette and Werkzeug have last in a tuple."""
+    if type(entry) is not tuple:
+        return entry
+    return tuple(each.decode("latin-1") if type(each) is bytes else each for each in entry[-2:])
 
 
 def _picked(pairs: Any, names: dict[str, str]) -> dict[str, Any]:
@@ -288,7 +289,7 @@ def _put_headers(details: dict[str, Any], headers: Any) -> None:
     """Put what headers say into the details; those that the exception says itself stand."""
     if headers is None:
         return
-    for ours, told in _told(headers, _TOLD_BY, _RAW).items():
+    for ours, told in _told(headers, _TOLD_BY).items():
         value = _text(told)
         if value is None or ours in details:
             continue
@@ -359,7 +360,7 @@ def attempt_of_request(request: Any) -> int | None:
     headers = _attributes(request).get("headers")
     if headers is None:
         return None
-    value = _text(_told(headers, _TOLD_BY_REQUEST, _RAW_OF_REQUEST).get("retries"))
+    value = _text(_told(headers, _TOLD_BY_REQUEST).get("retries"))
     if value is None or not value.isdecimal() or len(value) > 5:
         return None
     return _possible_attempt(int(value) + 1)

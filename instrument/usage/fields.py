@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -41,10 +41,13 @@ USUAL_TIERS_OR_NONE: frozenset[Any] = USUAL_TIERS | {None}
 def fields_of(value: Any) -> Fields | None:
     """Return the names and values in a dict or an object, `None` for anything else.
 
-    Extra fields that a pydantic model keeps apart are included.
+    Extra fields that a pydantic model keeps apart are included. A dict of another class is copied,
+    because its own methods may do anything; so may those of any other mapping, which says nothing.
     """
-    if isinstance(value, dict):
+    if type(value) is dict:
         return value
+    if isinstance(value, dict):
+        return dict.copy(value)
     try:
         own = value.__dict__
     except AttributeError:
@@ -139,8 +142,6 @@ def failure(error: Any, *names: str) -> tuple[str, str | None]:
 
 
 def _without_dict(value: Any) -> Fields | None:
-    if isinstance(value, Mapping):
-        return value
     names = getattr(type(value), "__struct_fields__", None) or getattr(
         type(value), "__slots__", None
     )

@@ -72,8 +72,8 @@ def _read(response: Any, fields: Fields, status: Any, content: Any) -> Reading |
     found = texts.read_bytes(content) if type(content) is bytes else None
     if found is not None and found.provider is None:
         found = replace(found, provider=_provider(_host(fields)))
-    if type(status) is int and status >= 400:
-        return _failed(response, found or Reading(), status, fields)
+    if isinstance(status, int) and not isinstance(status, bool) and status >= 400:
+        return _failed(response, found or Reading(), int(status), fields)
     return found
 
 

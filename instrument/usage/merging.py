@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -216,8 +216,8 @@ def _taker(cls: type) -> Taker | None:
     if name is not None and cls.__name__ not in getattr(load(name), "WHOLE", ()):
         key = (name, name not in _MIXED)
         return _object_taker(key, getattr(load(name), "fields_in", fields_of))
-    if issubclass(cls, Mapping):
-        return StreamMerge.merge_fields
+    if issubclass(cls, dict):
+        return _merge_object
     reader = class_reader(cls)
     if reader is not None:
         return lambda merge, chunk: merge.take_whole(reader(chunk))

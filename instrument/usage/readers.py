@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -111,11 +112,19 @@ def _holds_scalars(value: dict[str, Any]) -> bool:
     return True
 
 
-def read_mapping(value: Mapping[str, Any]) -> Reading | None:
-    """Read any other mapping by its keys."""
-    if not value.keys().isdisjoint(_KEYS):
-        return read_document(value)
-    return document_failure(value, None) if "status" in value and "object" not in value else None
+def read_any_dict(value: Any) -> Reading | None:
+    """Read a dict of any class by its keys, without running any code of that class."""
+    if not _KEYS.isdisjoint(dict.keys(value)):
+        return read_document(dict.copy(value))
+    if dict.__contains__(value, "status") and not dict.__contains__(value, "object"):
+        return document_failure(dict.copy(value), None)
+    return None
+
+
+def read_user_dict(value: Any) -> Reading | None:
+    """Do the same for a `UserDict`, which has its dict as an attribute."""
+    data = vars(value).get("data")
+    return read_dict(data) if type(data) is dict else None
 
 
 def read_object(value: Any) -> Reading | None:
@@ -123,7 +132,7 @@ def read_object(value: Any) -> Reading | None:
     fields = fields_of(value)
     if fields is None or fields.keys().isdisjoint(_OBJECT_KEYS):
         return None
-    if type(fields.get("status_code")) is int:
+    if isinstance(fields.get("status_code"), int):
         found = http.read(value)
         if found is not None:
             return found
@@ -213,20 +222,34 @@ def _readings(values: Any, met: dict[int, Any], nested: Reader | None) -> Iterat
             yield from reading.parts if isinstance(reading, Readings) else (reading,)
 
 
-def _read_named_tuple(value: Any) -> Reading | None:
-    return read_mapping(dict(zip(value._fields, value, strict=False))) or read_elements(value)
+def _read_list_of_another_class(value: list[Any]) -> Reading | None:
+    return read_elements(list.copy(value))
+
+
+def _read_tuple_of_another_class(value: tuple[Any, ...]) -> Reading | None:
+    elements, names = tuple.__getitem__(value, slice(None)), getattr(type(value), "_fields", None)
+    if type(names) is tuple:
+        named = read_dict(dict(zip(names, elements, strict=False)))
+        if named is not None:
+            return named
+    return read_elements(elements)
 
 
 def _shape_reader(cls: type) -> Reader | None:
-    if issubclass(cls, Mapping):
-        return read_mapping
+    if issubclass(cls, dict):
+        return read_any_dict
+    if issubclass(cls, UserDict):
+        return read_user_dict
     if issubclass(cls, tuple):
-        return _read_named_tuple if hasattr(cls, "_fields") else read_elements
+        return _read_tuple_of_another_class
     if issubclass(cls, list):
-        return read_elements
+        return _read_list_of_another_class
+    if issubclass(cls, Mapping):
+        return None  # looking something up may make it, or ask for it from far away
     if cls.__module__ == "builtins" or issubclass(cls, (str, bytes, int, float, type)):
         return None
-    if isinstance(getattr(cls, "status_code", None), property) and "Response" in cls.__name__:
+    status = getattr(cls, "status_code", None)
+    if isinstance(status, (int, property)) and "Response" in cls.__name__:
         return http.read
     if hasattr(cls, "__pydantic_extra__"):
         return read_plain_model

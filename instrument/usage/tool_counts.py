@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from instrument.usage.fields import NOTHING, added, fields_of, first, part
@@ -96,7 +96,7 @@ def of_gemini_stats(stats: Fields) -> Counts:
 def by_model(models: Any, *, inclusive: bool = False) -> dict[str, Counts]:
     """Read the counts of each model: Claude's `modelUsage`, or the `stats.models` of Gemini."""
     found: dict[str, Counts] = {}
-    for name, entry in models.items() if isinstance(models, Mapping) else ():
+    for name, entry in dict.items(models) if isinstance(models, dict) else ():
         fields = fields_of(entry)
         counts = None if fields is None else _of_model(fields, inclusive=inclusive)
         if counts is not None and isinstance(name, str):
@@ -106,7 +106,7 @@ def by_model(models: Any, *, inclusive: bool = False) -> dict[str, Counts]:
 
 def requests_of(models: Any) -> int | None:
     """Return how many requests Gemini's models were sent, `None` where it does not say."""
-    entries = models.values() if isinstance(models, Mapping) else ()
+    entries = dict.values(models) if isinstance(models, dict) else ()
     said = [part(fields_of(entry) or NOTHING, "api") or NOTHING for entry in entries]
     counts: list[Any] = [each.get("totalRequests") for each in said]
     return sum(counts) if counts and all(type(each) is int for each in counts) else None

@@ -6,7 +6,7 @@ are repeated by the result at the end, which counts; without one, as after a kil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from instrument.usage import tool_counts as counted
@@ -395,8 +395,8 @@ def _are_claude(names: Iterable[str]) -> bool:
 
 def _cloud(models: Any) -> str | None:
     """Return the cloud that all models ran in, if the tool names one."""
-    by_name = models if isinstance(models, Mapping) else NOTHING
-    entries = [fields_of(entry) or NOTHING for entry in by_name.values()]
+    by_name = dict.values(models) if isinstance(models, dict) else ()
+    entries = [fields_of(entry) or NOTHING for entry in by_name]
     clouds = {text(entry.get("provider")) for entry in entries}
     return _CLOUDS.get(clouds.pop() or "") if len(clouds) == 1 else None
 
