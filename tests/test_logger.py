@@ -743,3 +743,8 @@ def test_what_cannot_be_read_warns(
     with pytest.warns(InstrumentWarning, match="cannot read the log in") as told:
         assert [logger.get_recent_operations() for _ in range(3)] == [[], [], []]
     assert len(told) == 1
+
+
+def test_correlating_what_is_no_logger_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="correlate_sessions: logger=5: use UsageLoggers"):
+        correlate_sessions([5])  # type: ignore[list-item]

@@ -168,6 +168,46 @@ def test_a_property_is_refused_with_the_cure() -> None:
         tracked(service="s")(property(lambda self: 1))
 
 
+def test_descriptors_of_other_classes_stay_what_they_are(
+    capture_operations: CapturedOperations,
+) -> None:
+    class Marked(classmethod):  # type: ignore[type-arg]
+        def __init__(self, function: Any, flag: bool) -> None:
+            super().__init__(function)
+            self.flag = flag
+
+    told = staticmethod(lambda: 3)
+    told.tag = "x"  # type: ignore[attr-defined]
+
+    @tracked(service="s")
+    class Client:
+        limit = classmethod(property(lambda cls: 7))  # type: ignore[arg-type]
+        ask = Marked(lambda cls: cls, True)
+        tell = told
+
+    assert Client.limit == 7
+    assert (Client.ask(), Client.tell()) == (Client, 3)
+    assert (vars(Client)["ask"].flag, vars(Client)["tell"].tag) == (True, "x")
+    assert type(vars(Client)["ask"]) is Marked
+    assert len(capture_operations) == 2
+
+
+def test_what_pydantic_adds_to_a_model_is_not_tracked(
+    capture_operations: CapturedOperations,
+) -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    @tracked(service="s")
+    class Client(pydantic.BaseModel):  # type: ignore[misc]
+        _secret: int = 0
+
+        def ask(self) -> int:
+            return self._secret
+
+    assert Client().ask() == 0
+    assert names(capture_operations) == ["Client.ask"]
+
+
 def test_an_abstract_method_stays_abstract(capture_operations: CapturedOperations) -> None:
     class Abstract(abc.ABC):
         @tracked(service="s")

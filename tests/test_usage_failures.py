@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import formatdate
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -277,6 +278,48 @@ def test_a_response_that_failed_tells_as_much_as_an_exception() -> None:
         with refusing(BODIES["openai"]) as url:
             found = recorded(get, url)
         assert found.metadata == {**HEADED, "error_code": "rate_limit_exceeded"}
+
+
+class NotFound:
+    """As Django's, which has its status in the class."""
+
+    status_code = 404
+
+    def __init__(self) -> None:
+        self.headers = {"x-request-id": "r"}
+
+
+NotFound.__name__ = "HttpResponseNotFound"
+
+
+def of_starlette() -> Any:
+    responses = pytest.importorskip("starlette.responses")
+    answer = responses.JSONResponse({}, status_code=404, headers={"X-Request-Id": "r"})
+    assert answer.headers["x-request-id"] == "r"  # which makes them
+    return answer
+
+
+def of_werkzeug() -> Any:
+    werkzeug = pytest.importorskip("werkzeug")
+    return werkzeug.Response("", status=404, headers={"X-Request-Id": "r"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        of_starlette,
+        of_werkzeug,
+        NotFound,
+        lambda: httpx.Response(HTTPStatus.NOT_FOUND, headers={"x-request-id": "r"}),
+        lambda: SimpleNamespace(status_code=HTTPStatus.NOT_FOUND, headers={"x-request-id": "r"}),
+    ],
+    ids=["Starlette", "Werkzeug", "Django", "httpx and an enumeration", "any object"],
+)
+def test_a_response_of_any_framework_that_failed_says_so(make: Any) -> None:
+    answer = make()
+    found = recorded(lambda _: answer, "")
+    assert (found.outcome, found.error_type) == ("error", "http_404")
+    assert found.metadata == {"http_status": 404, "request_id": "r"}
 
 
 def test_metadata_of_the_program_stands() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import UserDict, namedtuple
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -20,7 +21,7 @@ import requests
 from openai.types.chat import ChatCompletion
 from usage_samples import replaying, response, sample
 
-from instrument.usage import Reading, Readings, reader_for, total
+from instrument.usage import Reading, Readings, new_merge, reader_for, total
 
 
 def read(result: Any) -> Reading | None:
@@ -152,6 +153,86 @@ def test_whatever_holds_a_usage_is_read(result: Any) -> None:
 
 def completion(number: int, **fields: Any) -> ChatCompletion:
     return ChatCompletion.model_validate({**response("openai_chat"), "id": f"r{number}", **fields})
+
+
+class Growing(MutableMapping[str, Any]):
+    """Makes what is looked up, and counts."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+        self.looks = 0
+
+    def __getitem__(self, name: str) -> Any:
+        self.looks += 1
+        return self.made.setdefault(name, Growing())
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.made[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self.looks += 1
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+
+class GrowingDict(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        self[name] = GrowingDict()
+        return self[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: inner,
+        lambda inner: [inner],
+        lambda inner: (1, inner),
+        lambda inner: {"usage": inner},
+        lambda inner: {"usage": {"prompt_tokens": 3, "prompt_tokens_details": inner}},
+        lambda inner: {"response": inner, "error": inner, "stats": inner},
+        lambda inner: SimpleNamespace(usage=inner, status_code=200),
+    ],
+)
+def test_looking_at_a_result_makes_nothing_in_it(around: Any) -> None:
+    growing, growing_dict = Growing(), GrowingDict(usage=GrowingDict(prompt_tokens=3))
+    read(around(growing))
+    read(around(growing_dict))
+    merge = new_merge()
+    merge.add(around(growing))
+    merge.add(around(growing_dict))
+    assert (growing.looks, growing.made) == (0, {})
+    assert (set(growing_dict), set(growing_dict["usage"])) == ({"usage"}, {"prompt_tokens"})
+
+
+def test_a_dict_of_another_class_is_read_as_a_dict() -> None:
+    found = read(GrowingDict(response("openai_chat")))
+    assert found is not None
+    assert found == read(response("openai_chat"))
+
+
+def test_lists_of_another_class_are_read_without_their_own_code() -> None:
+    class Elements(list[Any]):
+        def __getitem__(self, place: Any) -> Any:
+            raise AssertionError("it was asked for an element")
+
+        def __iter__(self) -> Any:
+            raise AssertionError("it was gone through")
+
+    class Pair(namedtuple("Pair", "answer score")):
+        def __iter__(self) -> Any:
+            raise AssertionError("it was gone through")
+
+    for found in (read(Elements([completion(1)])), read(Pair(completion(1), 0.5))):
+        assert found is not None
+        assert found.input_tokens == 1200
 
 
 def test_a_list_of_responses_is_summed_and_keeps_its_parts() -> None:

@@ -73,7 +73,9 @@ def read_plain(fields: Any) -> Reading | None:
         usage, output, response_id = fields["usage"], fields["output"], fields["request_id"]
         if not isinstance(usage, dict) or not isinstance(output, dict) or "embeddings" in output:
             return _read_other(fields)
-        if type(fields) is dict and not _PLAIN.issuperset(fields):
+        if type(fields) is dict and not (
+            type(usage) is type(output) is dict and _PLAIN.issuperset(fields)
+        ):
             return _read_other(fields)
         if "code" in fields and fields["code"]:  # noqa: RUF019 - `get` is dear
             return _read_other(fields)

@@ -43,14 +43,15 @@ def read_chat(fields: dict[str, Any]) -> Reading | None:
     """Read a dict that calls itself a chat completion."""
     try:
         usage, model, response_id = fields["usage"], fields["model"], fields["id"]
+        if type(usage) is not dict:
+            return read_document(fields)
         new, output, total = (
             usage["prompt_tokens"],
             usage["completion_tokens"],
             usage["total_tokens"],
         )
         if (
-            type(usage) is not dict
-            or type(model) is not str
+            type(model) is not str
             or type(response_id) is not str
             or not model
             or not response_id
@@ -134,11 +135,12 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
     """Read a dict that calls itself a response of the Responses API."""
     try:
         usage, model, response_id = fields["usage"], fields["model"], fields["id"]
+        if type(usage) is not dict:
+            return read_document(fields)
         before, after = usage["input_tokens_details"], usage["output_tokens_details"]
         new, output, total = usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]
         if (
-            type(usage) is not dict
-            or type(model) is not str
+            type(model) is not str
             or type(response_id) is not str
             or not model
             or not response_id
@@ -221,6 +223,8 @@ def read_embeddings(fields: dict[str, Any]) -> Reading | None:
 
 def read_images(fields: dict[str, Any]) -> Reading | None:
     """Read a dict with images, which says of itself only when it was made."""
+    if type(fields["usage"]) is not dict:
+        return read_document(fields)
     try:
         found = convert(fields, _Images)
     except (ValidationError, RecursionError):

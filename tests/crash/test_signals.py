@@ -150,3 +150,68 @@ for turn in range(400):
 print(lost)
 """
     assert run(program, tmp_path) == ("0", "")
+
+
+STRESSED = {
+    "a generator": "list(chunks())",
+    "an async generator": "drive(chunks_later())",
+    "a returned coroutine": "drive(returned())",
+    "a session's function": "entered()",
+    "a session's generator": "list(entered_steps())",
+    "a session's coroutine": "drive(entered_later())",
+}
+
+
+@pytest.mark.parametrize("call", STRESSED.values(), ids=STRESSED)
+def test_a_timeout_of_a_handler_leaves_nothing_current_that_is_over(
+    call: str, tmp_path: Path
+) -> None:
+    program = f"""
+from instrument import context
+class Late(BaseException): pass
+armed, raised = [], []
+def late(number, frame):
+    if armed:
+        armed.clear(); raised.append(None)
+        raise Late
+signal.signal(signal.SIGALRM, late)
+@tracked(service="s")
+def chunks(): yield 1; yield 2
+@tracked(service="s")
+async def steps(): yield 1
+async def chunks_later():
+    async for _ in steps(): pass
+async def one(): return 1
+@tracked(service="s")
+def returned(): return one()
+@session("s")
+def entered(): return 1
+@session("s")
+def entered_steps(): yield 1
+@session("s")
+async def entered_later(): return 1
+def drive(coroutine):
+    try: coroutine.send(None)
+    except StopIteration: pass
+def once():
+    try:
+        armed.append(None)
+        for _ in range(60): {call}
+    except Late:
+        return 1
+    finally:
+        armed.clear()
+    return 0
+{call}
+unraised = []
+sys.unraisablehook = lambda found: unraised.append(found.exc_type)
+import warnings; warnings.simplefilter("ignore")
+signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+got, current = 0, 0
+while len(raised) < 700:
+    got += once()
+    current += context.scope.get() is not None
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(raised) - got, unraised.count(Late), current)
+"""
+    assert run(program, tmp_path)[0] == "0 0 0"
