@@ -24,7 +24,7 @@ from instrument.archive import archive_dir
 from instrument.errors import ArchiveError
 from instrument.operation import Operation
 
-__all__ = ["Archive", "escaped", "files_of", "table_of"]
+__all__ = ["Archive", "days_in", "escaped", "files_of", "table_of"]
 
 FETCHED_AT_ONCE = 10_000
 LINE_BYTES = 500
@@ -337,8 +337,16 @@ def table_of(parts: Iterable[Archived]) -> str:
 
 def files_of(paths: Iterable[Path]) -> str:
     """Return the table of the rows in these files."""
-    names = ", ".join(quoted(escaped(path)) for path in paths)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    return f"read_parquet([{_listed(paths)}], hive_partitioning = false)"
+
+
+def days_in(paths: Iterable[Path]) -> str:
+    """Return the table of what days came to in these files, which may be of several versions."""
+    return f"read_parquet([{_listed(paths)}], hive_partitioning = false, union_by_name = true)"
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return ", ".join(quoted(escaped(path)) for path in paths)
 
 
 def escaped(path: Path) -> str:

@@ -3,7 +3,8 @@
     archive/days/<batch>.parquet   a row for each such group of a day, and the percentiles of a day
 
 Percentiles cannot be added up. They are kept for each day as a whole, by service, by model and by
-both: `level` names the keys, and is empty for sums.
+both: `level` names the keys, and is empty for sums. `gone` says that the operations which a row is
+about are in the archive no more; a day may have others.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import chain, combinations
+from typing import Any
 
 __all__ = [
     "ADDED",
     "DAY",
+    "ENDS",
+    "ERROR_TYPE",
     "FIRST_OF_ITS_RESPONSE",
+    "LAST_US",
     "NEEDED",
     "OF_DAY",
     "SHARES",
@@ -24,7 +29,9 @@ __all__ = [
     "charged",
     "errors_added_up",
     "level_of",
+    "marked",
     "of_days",
+    "once_each",
     "percentiles",
     "sums",
 ]
@@ -53,10 +60,11 @@ FIRST_OF_ITS_RESPONSE = f"""
 # all at once: percentile_cont would sort for each
 SHARES = "quantile_cont(duration_seconds, [0.50e0, 0.95e0, 0.99e0])"
 MICROSECONDS = "cast(round({} * 1e6) as bigint)"
-ENDS = (
-    f"max({MICROSECONDS.format('extract(epoch from timestamp)')}"
-    f" + {MICROSECONDS.format('duration_seconds')})"
-)
+_BEGIN = MICROSECONDS.format("extract(epoch from timestamp)")
+_LASTED = MICROSECONDS.format("duration_seconds")
+LAST_US = 253_402_300_799_999_999
+"""The end of the calendar; what ends after it ends as it begins."""
+ENDS = f"max({_BEGIN} + case when {_BEGIN} + {_LASTED} <= {LAST_US} then {_LASTED} else 0 end)"
 _FIGURES = {
     "operations": "count(*)",
     "retries": "count(*) filter (attempt > 1)",
@@ -78,11 +86,11 @@ _FIGURES = {
     "bearing": "count(*) filter (is_billed and total is not null)",
     "priced": "count(*) filter (is_billed and total is not null and cost_usd is not null)",
     "first": "min(timestamp)",
-    "last": "max(timestamp)",
     "ends": ENDS,
 }
 _KEYS = ("provider", "service", "model", "outcome")
-_ERROR = "case when outcome = 'error' then coalesce(error_type, 'unknown') end"
+ERROR_TYPE = "coalesce(nullif(error_type, ''), 'unknown')"
+_ERROR = f"case when outcome = 'error' then {ERROR_TYPE} end"
 DAY = "cast(timestamp as date)"
 OF_DAY = {
     "day": "day",
@@ -118,7 +126,6 @@ ADDED = {
     "bearing": _added("bearing"),
     "priced": _added("priced"),
     "first": "min(first)",
-    "last": "max(last)",
     "ends": "max(ends)",
     "services": "array_agg(distinct service)",
     "models": "array_agg(distinct model) filter (where model is not null)",
@@ -179,6 +186,30 @@ def errors_added_up(rows: str, by: Sequence[str]) -> str:
     keys = [f"{OF_DAY.get(key, key)} as key_{key}" for key in by]
     columns = [*keys, "error_type", f"{_added('operations')} as count"]
     return f"select {', '.join(columns)} from ({rows}) where error_type is not null group by all"
+
+
+def marked(table: str, dates: Collection[date | str]) -> str:
+    """Return the rows of what days came to, those marked whose operations are gone.
+
+    `dates` are the days of which there are operations. What older files do not have is unknown.
+    """
+    newer = "select null::bigint as retries, null::boolean as gone where false"
+    others = f"day not in {of_days(dates)}" if dates else "true"
+    return (
+        f"(select * replace (coalesce(gone, false) or {others} as gone)"
+        f" from (from {table} union all by name {newer}))"
+    )
+
+
+def once_each(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[tuple[Any, ...], Any], set[Any]]:
+    """Return the percentiles by their keys, and the keys that stand there more than once."""
+    found: dict[tuple[Any, ...], Any] = {}
+    several: set[Any] = set()
+    for *key, shares in rows:
+        if tuple(key) in found:
+            several.add(tuple(key))
+        found[tuple(key)] = shares
+    return {key: shares for key, shares in found.items() if key not in several}, several
 
 
 def of_days(days: Collection[date | str]) -> str:

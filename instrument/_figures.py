@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from msgspec import Struct
 
+from instrument._days import LAST_US
 from instrument._stats import SessionFacts, session_stats, total_tokens
 from instrument.operation import Operation
 from instrument.pricing import Pricing
@@ -42,7 +43,6 @@ class Figures(Struct):
     bearing: int
     priced: int
     first: datetime
-    last: datetime
     ends: int
     services: Sequence[str]
     models: Sequence[str] | None
@@ -58,7 +58,6 @@ class Figures(Struct):
             cost_usd=_known_sum(self.cost_usd, other.cost_usd),
             cache_saved_usd=_known_sum(self.cache_saved_usd, other.cache_saved_usd),
             first=min(self.first, other.first),
-            last=max(self.last, other.last),
             ends=max(self.ends, other.ends),
             services=[*{*self.services, *other.services}],
             models=[*{*(self.models or ()), *(other.models or ())}],
@@ -85,7 +84,6 @@ class Group(Struct):
             bearing=len(bearing),
             priced=len(bearing) - bearing.count(None),
             first=min(starts),
-            last=max(starts),
             ends=max(map(_ends_us, operations)),
         )
         seconds = array("d", sorted(each.duration_seconds for each in operations))
@@ -102,7 +100,8 @@ def key_of(operation: Operation) -> Key:
 
 def _ends_us(operation: Operation) -> int:
     start = (operation.timestamp - _EPOCH) // _MICROSECOND
-    return start + round(operation.duration_seconds * 1e6)
+    end = start + round(operation.duration_seconds * 1e6)
+    return end if end <= LAST_US else start
 
 
 def _known_sum(*amounts: float | None) -> float | None:

@@ -34,9 +34,15 @@ class Place(NamedTuple):
 class Follower:
     """Remembers how far each file has been read; what stands there at the start is passed over."""
 
-    def __init__(self, log_dirs: Callable[[], tuple[Path, ...]], asked: Wanted) -> None:
+    def __init__(
+        self,
+        log_dirs: Callable[[], tuple[Path, ...]],
+        asked: Wanted,
+        priced: Callable[[Operation], Operation],
+    ) -> None:
         self._log_dirs = log_dirs
         self._asked = asked
+        self._priced = priced
         self._places: dict[tuple[int, int], Place] = {}
         for source in self._sources():
             with suppress(FileNotFoundError):
@@ -57,7 +63,7 @@ class Follower:
             if line.head.is_operation and self._asked.takes(line.head, line.moment):
                 operation = operation_of(line.data)
                 if operation is not None:
-                    yield operation
+                    yield self._priced(operation)
 
     def _look(self, source: Source) -> tuple[int, int]:
         """Return from where to where whole lines have come to a file since the last look."""

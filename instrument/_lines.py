@@ -347,6 +347,8 @@ def _count(value: Any) -> int | None:
 def _number(value: Any) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and not value.isascii():
+        return None  # SQL knows no other digits and spaces
     try:
         number = float(value)
     except (ValueError, OverflowError):

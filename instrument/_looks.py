@@ -11,7 +11,7 @@ import duckdb
 import msgspec
 from duckdb import DuckDBPyConnection
 
-from instrument._archived import Archive, files_of, table_of
+from instrument._archived import Archive, days_in, table_of
 from instrument._costs import MATTERS, quoted
 from instrument._databases import interruptible
 from instrument._deep import nests_too_deep
@@ -140,7 +140,7 @@ class Looks:
     def _learn(self, parts: list[Archived], archive: Archive, *, has_copies: bool) -> None:
         """Take into account what is archived: models, and responses that are reported twice."""
         days = archive.days()
-        table = f"(select * from {files_of(days)} where level = '')" if days else table_of(parts)
+        table = f"(select * from {days_in(days)} where level = '')" if days else table_of(parts)
         self._connection.execute(f"insert into keys {_KEYS_OF.format(table)}")
         reported = {name for (name,) in self._connection.execute(_REPORTED).fetchall()}
         repeats = has_copies or any(each.part.repeats for each in parts)
@@ -292,7 +292,7 @@ ONCE = "qualify operation_id is null or row_number() over (partition by operatio
 _HAS_MOMENT = (
     "(case when length(timestamp) = 27 and timestamp[27] = 'Z' and timestamp[11] = 'T' then true"
     f" else regexp_full_match(timestamp, '{_TIMESTAMP}') end)"
-    " and moment is not null"
+    " and moment <= timestamptz '9999-12-31 23:59:59.999999+00'"
 )
 _NO_NUMBER = r"[:\[,]\s*-?(?i:nan|inf|[\d.]+e\+?\d{3})"
 # which DuckDB reads, and shows as it stands

@@ -10,13 +10,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from instrument._archived import files_of
+from instrument._archived import days_in
 from instrument._costs import quoted
 from instrument._days import (
     ADDED,
     DAY,
     ENDS,
+    ERROR_TYPE,
     FIRST_OF_ITS_RESPONSE,
+    LAST_US,
     NEEDED,
     OF_DAY,
     SHARES,
@@ -24,7 +26,9 @@ from instrument._days import (
     charged,
     errors_added_up,
     level_of,
+    marked,
     of_days,
+    once_each,
     sums,
 )
 from instrument._gather import Reading
@@ -112,11 +116,10 @@ def _kept(
     asked, dates = asked_of_days(wanted), archive.dates()
     files = archive.days(reading.pricing.version)
     if files and may_stand_in and of_whole_days(wanted, zone, dates):
-        rows = f"(select * from {files_of(files)} where {asked})"
+        rows = f"(select * from {marked(days_in(files), dates)} where {asked})"
         return _Kept(view.fresh, rows, stand_in=True)
     if files := archive.days():
-        others = f"day not in {of_days(dates)}" if dates else "true"
-        rows = f"(select * from {files_of(files)} where {asked} and {others})"
+        rows = f"(select * from {marked(days_in(files), dates)} where {asked} and gone)"
         return _Kept(view.charged, rows)
     return None
 
@@ -139,10 +142,23 @@ def _with_kept(
     found = view.connection.execute(added).fetchall()
     errors = _errors_of(view, by)
     shares = _shares(view, by, zone, wanted, kept)
+    for key in _in_part(view, by):
+        shares.pop(key, None)
     return [
         (*row, errors.get(row[: len(by)], {}), shares.get(row[: len(by)], (None, None, None)))
         for row in found
     ]
+
+
+def _in_part(view: View, by: Sequence[str]) -> set[Row]:
+    """Return the groups of which some durations are gone, so that nobody knows the percentiles."""
+    keys = [_key(name) for name in by]
+    others = "or bool_or(not coalesce(gone, false))" if "day" in by else "or true"
+    query = f"""
+        select {", ".join([*keys, f"bool_or(gone) and (false {others}) as is_in_part"])}
+        from summed where level = '' group by {", ".join(f"key_{name}" for name in by) or "()"}
+    """
+    return {row[:-1] for row in view.connection.execute(query).fetchall() if row[-1]}
 
 
 def _errors_of(view: View, by: Sequence[str]) -> dict[Row, dict[str, int]]:
@@ -165,10 +181,11 @@ def _shares(
         level = level_of([*by, *params])
         named = ", ".join(map(_key, by))
         query = f"select {named}, shares from summed where level = {quoted(level)}"
-        found = {row[:-1]: row[-1] for row in view.connection.execute(query).fetchall()}
+        found, several = once_each(view.connection.execute(query).fetchall())
         if kept.stand_in:
             query = f"select distinct {DAY} from {view.journal} where {where}"
-            days = [day for (day,) in view.connection.execute(query, params).fetchall()]
+            of_journal = {day for (day,) in view.connection.execute(query, params).fetchall()}
+            days = sorted(of_journal | {key[by.index("day")] for key in several})
             table, where = view.of_days(days), f"{where} and {_within(days)}"
     keys = list(map(_key, by))
     query = f"""
@@ -220,8 +237,12 @@ def _days(view: View, by: Sequence[str], zone: tzinfo) -> str:
         "create or replace temp table days (day date, begins timestamptz, ends timestamptz)"
     )
     for day in days:
-        bounds = [begin_of(day, zone), begin_of(day + timedelta(days=1), zone)]
+        bounds: list[Any] = [begin_of(day, zone), begin_of(day + timedelta(days=1), zone)]
         view.connection.execute("insert into days values (?, ?, ?)", [day, *bounds])
+    for day in dates - days:  # at the ends of the calendar, which days of UTC divide
+        ends = "infinity" if day == date.max else f"{day + timedelta(days=1)} 00:00Z"
+        bounds = [day, f"{day} 00:00Z", ends]
+        view.connection.execute("insert into days values (?, ?, ?)", bounds)
     return "these join days on timestamp >= begins and timestamp < ends"
 
 
@@ -244,7 +265,8 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
     keys = dict(zip(by, values, strict=False))
     found = dict(zip(_figures(by), values[len(by) :], strict=True))
     told = {name: found.pop(name) for name in [*found] if name in _RAW}
-    first, last = told["first"], _last(told["last"], told["ends"])
+    first = told["first"]
+    last = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=min(told["ends"], LAST_US))
     outcomes = {
         "ok": told["ok_count"],
         "partial": found["partial_count"],
@@ -269,13 +291,6 @@ def _row(by: Sequence[str], values: Sequence[Any]) -> SummaryRow:
         first_at=first.astimezone(UTC),
         last_at=last.astimezone(UTC),
     )
-
-
-def _last(latest_start: datetime, ends_us: int) -> datetime:
-    try:
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ends_us)
-    except OverflowError:
-        return latest_start
 
 
 def _counted(condition: str) -> str:
@@ -308,11 +323,10 @@ _FIGURES = {
     "bearing": _counted("is_billed and total is not null"),
     "priced": _counted("is_billed and total is not null and cost_usd is not null"),
     "first": "min(timestamp)",
-    "last": "max(timestamp)",
     "ends": ENDS,
     "services": "array_agg(distinct service)",
     "models": "array_agg(distinct model) filter (where model is not null)",
-    "errors": "histogram(coalesce(error_type, 'unknown')) filter (where outcome = 'error')",
+    "errors": f"histogram({ERROR_TYPE}) filter (where outcome = 'error')",
     "shares": SHARES,
 }
 

@@ -7,9 +7,17 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from instrument._archived import files_of
+from instrument._archived import days_in, files_of
 from instrument._costs import MATTERS, make_rates, priced
-from instrument._days import DAY, FIRST_OF_ITS_RESPONSE, charged, of_days, percentiles, sums
+from instrument._days import (
+    DAY,
+    FIRST_OF_ITS_RESPONSE,
+    charged,
+    marked,
+    of_days,
+    percentiles,
+    sums,
+)
 from instrument._filing import connected, copy, file
 from instrument._rates import Key, KnownRates
 from instrument.archive import FORMAT, Manifest, Part, present
@@ -60,8 +68,8 @@ def summed_up(
             copy(connection, f"{query} union all by name {percentiles(table, DAY)}", files[-1])
         found = [f"select * from {files_of([each])}" for each in files]
         if manifest.days is not None:
-            kept = f"select * from {files_of([directory / manifest.days])}"
-            found.append(f"{kept} where day not in {of_days(changed)}")
+            kept = marked(days_in([directory / manifest.days]), {each.day for each in there})
+            found.append(f"select * from {kept} where gone or day not in {of_days(changed)}")
         if not found:
             rates = manifest.rates if is_same else ()
             return replace(manifest, prices=pricing.version, rates=rates, unsummed=())

@@ -7,12 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import astuple, replace
 
-from instrument._archived import Archive, files_of, table_of
+from instrument._archived import Archive, days_in, table_of
 from instrument._costs import quoted
 from instrument._days import (
     ADDED,
@@ -22,6 +21,8 @@ from instrument._days import (
     added_up,
     errors_added_up,
     level_of,
+    marked,
+    once_each,
 )
 from instrument._figures import Figures, Group, Key, key_of
 from instrument._fresh import Fresh, fresh
@@ -183,7 +184,8 @@ class _Archived:
         self._parts = archive.parts(wanted)
         self._by = by
         self._where, self._params = condition(wanted)
-        self._rows = f"(select * from {_whole(self.files)} where {asked_of_days(wanted)})"
+        rows = marked(days_in(self.files), archive.dates())
+        self._rows = f"(select * from {rows} where {asked_of_days(wanted)})"
 
     def add_to(self, figures: dict[Row, Figures], errors: dict[Row, Counter[str]]) -> None:
         """Add what days came to."""
@@ -197,14 +199,36 @@ class _Archived:
     def shares(
         self, days: Collection[date], durations: Mapping[Row, Sequence[array[float]]]
     ) -> dict[Row, Any]:
-        """Return the percentiles of each group, with durations that are not in the archive."""
+        """Return the percentiles of each group, with durations that are not in the archive.
+
+        Where some durations of a group are gone, nobody knows them.
+        """
+        in_part = self._in_part(durations)
+        found = self._shares(days, durations)
+        return {key: shares for key, shares in found.items() if key not in in_part}
+
+    def _in_part(self, durations: Mapping[Row, Any]) -> set[Row]:
+        keys = "".join(f"{OF_DAY.get(each, each)} as key_{each}, " for each in self._by)
+        query = f"select {keys} bool_or(gone), bool_or(not gone) from {self._rows}"
+        rows = self._remembered(f"{query} where level = '' group by all")
+        of_days = "day" in self._by
+        return {
+            tuple(key)
+            for *key, some, others in rows
+            if some and (others or not of_days or tuple(key) in durations)
+        }
+
+    def _shares(
+        self, days: Collection[date], durations: Mapping[Row, Sequence[array[float]]]
+    ) -> dict[Row, Any]:
         if "day" not in self._by:
             return self._asked(self._parts, durations)
         keys = ", ".join(f"{OF_DAY.get(each, each)} as key_{each}" for each in self._by)
         level = quoted(level_of([*self._by, *self._params]))
         query = f"select {keys}, shares from {self._rows} where level = {level}"
-        kept = {row[:-1]: row[-1] for row in self._remembered(query)}
+        kept, several = once_each(self._remembered(query))
         names = {str(each) for each in days}
+        names |= {str(key[self._by.index("day")]) for key in several}
         parts = [each for each in self._parts if each.part.day in names]
         if sum(each.part.operations for each in parts) > MOST_SORTED:
             return kept | self._asked(parts, durations)
@@ -263,12 +287,6 @@ class _Archived:
 
     def _remembered(self, query: str) -> list[Row]:
         return self._archive.remembered_rows(query, self._params, self.files)
-
-
-def _whole(files: Sequence[Path]) -> str:
-    """Return the table of what days came to; what older files do not have is unknown."""
-    newer = "select null::bigint as retries where false"
-    return f"(from {files_of(files)} union all by name {newer})"
 
 
 def _sorted(runs: Sequence[array[float]]) -> array[float]:

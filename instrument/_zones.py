@@ -115,7 +115,9 @@ def _zone(begin: int, block: bytes) -> Zone:
     starts = [each.timestamp or "" for each in stamps if each.timestamp or each.type != "void"]
     if not starts or not all(len(each) == 27 and each[10] + each[26] == "TZ" for each in starts):
         return Zone(begin, end)
-    sessions = {each.session_id for each in stamps} | {each.parent_session_id for each in stamps}
+    # old lines without a session are of the one without a name
+    sessions = {each.session_id or "" for each in stamps}
+    sessions |= {each.parent_session_id or "" for each in stamps}
     return Zone(
         begin, end, max(starts), frozenset(sessions) if len(sessions) <= MOST_SESSIONS else None
     )

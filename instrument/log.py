@@ -385,7 +385,8 @@ class UsageLog:
 
         Takes the filters of `operations`. New files and directories are noticed.
         """
-        follower = Follower(lambda: self.paths, wanted(session, **filters))
+        asked = wanted(session, **filters)
+        follower = Follower(lambda: self.paths, asked, lambda one: self.pricing.apply(one))
         return _followed(follower, poll_seconds)
 
     def budgets(self, *, refused: str | None = None, limit: int | None = None) -> list[BudgetState]:

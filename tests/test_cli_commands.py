@@ -98,9 +98,47 @@ def test_show_prints_the_latest_session(log: Path) -> None:
     assert shown.stdout.count("openai title") == 1
 
 
-@pytest.mark.parametrize("wanted", [OTHER, "session_1795512599", "session_1795512599_f"])
+@pytest.mark.parametrize(
+    "wanted",
+    [OTHER, "session_1795512599", "session_1795512599_f", OTHER[:-3] + "…", OTHER[:-3] + "..."],
+)
 def test_a_session_is_found_by_its_id_or_its_unique_beginning(log: Path, wanted: str) -> None:
     assert command(log, "show", wanted).stdout.startswith("before  ")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"])
+def test_a_time_at_the_end_of_the_calendar_is_shown_in_every_zone(
+    zone: str, tmp_path: Path
+) -> None:
+    ends = ["0001-01-01T00:00:00Z", at(0), "9999-12-31T23:59:59.999999Z"]
+    write(tmp_path, *[logged(number, timestamp=each) for number, each in enumerate(ends)])
+    for arguments in (["sessions"], ["tail"], ["show", "work"], ["stats", "@all"]):
+        done = command(tmp_path, *arguments, TZ=zone)
+        assert (done.returncode, done.stderr) == (0, "")
+    days = command(tmp_path, "daily", TZ=zone)
+    assert [line.split()[-1] for line in days.stdout.splitlines()[1:]]
+    rows = [
+        json.loads(line)
+        for line in command(tmp_path, "daily", "--json", TZ=zone).stdout.splitlines()
+    ]
+    assert [row["operation_count"] for row in rows] == [1, 1, 1]
+
+
+def test_daily_leaves_out_its_bars_before_its_figures(tmp_path: Path) -> None:
+    usage = {"model": "gpt-4o-2024-08-06", "tokens": 63_000_000, "input_tokens": 63_000_000}
+    write(tmp_path, logged(1, **usage), logged(2, **usage))
+    titles = command(tmp_path, "daily", "--by", "service,model").stdout.splitlines()[0].split()
+    assert {"calls", "tokens", "cost"} <= {*titles}
+
+
+def test_sql_as_json_has_numbers_and_objects(tmp_path: Path) -> None:
+    write(tmp_path, logged(1, metadata={"http_status": 429}), logged(2, extra_key={"a": [1]}))
+    query = "select metadata, extra, 1.5 as half, 10::decimal(20, 2) as ten, null::json as none"
+    done = command(tmp_path, "sql", f"{query} from operations order by timestamp", "--json")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"metadata": {"http_status": 429}, "extra": {}, "half": 1.5, "ten": 10.0, "none": None},
+        {"metadata": {}, "extra": {"extra_key": {"a": [1]}}, "half": 1.5, "ten": 10, "none": None},
+    ]
 
 
 def test_show_as_json_is_one_document_of_stable_keys(log: Path) -> None:

@@ -41,6 +41,15 @@ def test_following_begins_with_the_call_and_not_with_the_first_item(tmp_path: Pa
     assert numbers(coming, 1) == [1]
 
 
+def test_what_comes_has_its_list_price_as_what_is_read_has(tmp_path: Path) -> None:
+    usage = {"model": "gpt-4o", "input_tokens": 900, "output_tokens": 100, "tokens": 1000}
+    coming = following(tmp_path)
+    write(tmp_path, operation(1, **usage))
+    (one,) = islice(coming, 1)
+    assert one.cost_usd
+    assert [one] == UsageLog(tmp_path).operations()
+
+
 def test_a_half_written_line_waits_for_its_end(tmp_path: Path) -> None:
     line = encoded(operation(2))
     coming = following(tmp_path)

@@ -210,3 +210,26 @@ def figures(rows: list[SummaryRow]) -> list[Any]:
 
 def near(values: list[Any]) -> list[Any]:
     return [pytest.approx(each, abs=1e-9) if isinstance(each, float) else each for each in values]
+
+
+def test_odd_lines_are_the_same_to_every_reader(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        operation(1, success=False, error_type=""),
+        operation(2, duration_seconds=1e12),
+        operation(3, tokens="१२"),
+        operation(4, tokens="12\u00a0"),
+        operation(5, timestamp="9999-12-31T23:59:59-05:00"),
+        operation(6),
+    )
+    log = UsageLog(tmp_path)
+    for _ in range(2):
+        for by in ((), ("operation",), ("day",), ("session",)):
+            (row,) = log.summary(by=by)
+            stats = log.stats("work")
+            assert row.operation_count == stats.operation_count == 5
+            assert row.errors == stats.errors == {"unknown": 1}
+            assert row.total_tokens == stats.total_tokens == 30
+            assert row.last_at == stats.last_at == START + timedelta(seconds=7)
+        assert log.sql("select count(*), sum(tokens) from operations").fetchall() == [(5, 30)]
+        log.compact(all=True)

@@ -57,6 +57,17 @@ def test_only_what_is_new_is_read_again(tmp_path: Path) -> None:
     assert UsageLog(tmp_path).sessions(limit=1)[0].session_id == "new"
 
 
+def test_lines_without_a_session_are_found_whatever_was_asked_before(tmp_path: Path) -> None:
+    write(tmp_path, operation(999, session_id=None, timestamp=stamp(0), tokens=7))
+    long_log(tmp_path)
+    log = UsageLog(tmp_path)
+    for _ in range(2):
+        assert [each.tokens for each in log.operations(session="")] == [7]
+        assert log.stats("").total_tokens == 7
+        assert [row.operation_count for row in log.summary(by=(), session="")] == [1]
+        log.sessions()
+
+
 def test_a_file_that_was_written_anew_is_not_remembered(tmp_path: Path) -> None:
     path = long_log(tmp_path)
     log = UsageLog(tmp_path)

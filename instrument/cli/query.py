@@ -58,7 +58,10 @@ def resolved(log: UsageLog, wanted: str) -> str:
         if not latest:
             raise NoLogError(f"no sessions in the log yet; {CURE}")
         return latest[0]
-    found = log.find_sessions(wanted) if wanted else []
+    found: list[str] = []
+    # one that is long may have been shown cut
+    for begins in dict.fromkeys((wanted, wanted.removesuffix("…"), wanted.removesuffix("..."))):
+        found = found or (log.find_sessions(begins) if begins else [])
     if wanted in found:
         return wanted
     if not found:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from instrument._grouped import PERIODS
-from instrument.cli.layout import GAP, Column, View, table, wrapped
+from instrument.cli.layout import GAP, Column, View, fits, table, wrapped
 from instrument.cli.render import bar
 from instrument.cli.render_stats import failed
 from instrument.cli.words import clean, count, duration, money
@@ -50,7 +50,7 @@ def render_groups(
         ascii_only=view.ascii_only,
         zone=view.zone,
     )
-    lines = table(columns, cells, narrow)
+    lines = table(columns, cells, narrow if fits(columns, cells, narrow) else view)
     return _with_bars(lines, rows, view) if plot else lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, tzinfo
 
 __all__ = ["clean", "count", "duration", "human", "human_bytes", "moment", "money", "percent"]
@@ -80,5 +81,7 @@ def percent(share: float) -> str:
 
 
 def moment(instant: datetime, zone: tzinfo | None, form: str = "%Y-%m-%d %H:%M:%S %Z") -> str:
-    """`instant` in `zone`, or in local time when `zone` is `None`."""
-    return instant.astimezone(zone).strftime(form).strip()
+    """`instant` in `zone`, or in local time when `zone` is `None`; where that has none, in UTC."""
+    with suppress(OverflowError):
+        instant = instant.astimezone(zone)
+    return instant.strftime(form).strip()
