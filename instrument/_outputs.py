@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,9 +16,14 @@ __all__ = ["is_special", "put_whole"]
 def put_whole(target: Path) -> Iterator[Path]:
     """Give the path of a file that takes the place of another when it is whole.
 
-    A link is followed, and the mode of the file that was there stays.
+    A link is followed, and the mode of the file that was there stays. Raises `OSError`, with what
+    was named, where no file can be.
     """
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     target = target.resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(target.parent))
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
         yield unfinished

@@ -258,6 +258,7 @@ class UsageLog:
         Raises `ConfigurationError` for an unknown key, and as `operations` does.
         """
         keys = grouping(by)
+        _reject_unless_zone(zone)
         if session is not None:
             operations = self.operations(session, children=True, **filters)
             return summed_in_session(operations, keys, zone, self.pricing)
@@ -271,6 +272,7 @@ class UsageLog:
         The sum is `None` where there are no operations. Raises as `summary` does.
         """
         groups, asked = grouping(by), wanted(**filters)
+        _reject_unless_zone(zone)
         total, rows = self._summed(((), groups), asked, zone)
         return next(iter(total), None), rows
 
@@ -513,6 +515,11 @@ def _report(reading: Reading, session_id: str, asked: Wanted) -> SessionReport:
     sessions = {session_id, *(each.session_id for each in finished)}
     running = reading.running_among(replace(asked, sessions=frozenset(sessions)))
     return SessionReport(stats, finished + running, reading.hosts())
+
+
+def _reject_unless_zone(zone: object) -> None:
+    if not isinstance(zone, tzinfo):
+        reject_type("zone", zone, 'a tzinfo: UTC, or ZoneInfo("Asia/Tokyo")')
 
 
 def _followed(follower: Follower, poll_seconds: float) -> Iterator[Operation]:

@@ -131,6 +131,24 @@ def test_daily_leaves_out_its_bars_before_its_figures(tmp_path: Path) -> None:
     assert {"calls", "tokens", "cost"} <= {*titles}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "-o", "/nowhere/x.csv"], "there is no such directory: '/nowhere'"),
+        (["export", "-o", ""], "Is a directory: '.'"),
+        (["demo", "--dir", __file__], "use a directory: this is a file"),
+        (["run", "-m"], "name a script, a module (-m) or a command"),
+    ],
+)
+def test_what_cannot_be_used_is_named_as_it_was_given(
+    log: Path, arguments: list[str], said: str
+) -> None:
+    done = command(log, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "unfinished" not in done.stderr
+
+
 def test_sql_as_json_has_numbers_and_objects(tmp_path: Path) -> None:
     write(tmp_path, logged(1, metadata={"http_status": 429}), logged(2, extra_key={"a": [1]}))
     query = "select metadata, extra, 1.5 as half, 10::decimal(20, 2) as ten, null::json as none"

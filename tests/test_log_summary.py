@@ -212,6 +212,14 @@ def near(values: list[Any]) -> list[Any]:
     return [pytest.approx(each, abs=1e-9) if isinstance(each, float) else each for each in values]
 
 
+@pytest.mark.parametrize("zone", ["UTC", None, 5])
+def test_a_zone_that_is_none_is_refused(tmp_path: Path, zone: Any) -> None:
+    write(tmp_path, operation(1))
+    for ask in (UsageLog(tmp_path).summary, UsageLog(tmp_path).overview):
+        with pytest.raises(ConfigurationError, match=r"zone=.*: use a tzinfo: UTC, or"):
+            ask("day", zone=zone)
+
+
 def test_odd_lines_are_the_same_to_every_reader(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -91,6 +91,8 @@ def _run_job(directory: Path) -> tuple[str, Tally]:
 def _log_directory(given: str | None, keep: bool) -> Iterator[tuple[Path, str]]:
     if given is not None:
         place = Path(given).expanduser()
+        if place.exists() and not place.is_dir():
+            raise ConfigurationError("--dir", given, "a directory: this is a file")
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):
             raise ConfigurationError("--dir", given, "a directory that you may write to")

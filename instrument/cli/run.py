@@ -75,7 +75,7 @@ def command(
       instrument run --session nightly -m myapp.jobs
       instrument run -- make evaluate
     """
-    if module is None and not arguments:
+    if module == "--" or (module is None and not arguments):
         raise click.UsageError("name a script, a module (-m) or a command")
     if module is not None and not _exists(module):
         raise click.UsageError(f"no module named {module}")
