@@ -291,8 +291,8 @@ def _track_class(site: Site, target: type) -> type:
 
 
 def _is_generated(member: Any) -> bool:
-    """Tell whether pydantic has put it there for itself, in a model with private attributes."""
-    return getattr(member, "__name__", "") == "init_private_attributes"
+    """Tell whether pydantic has put it there for itself, as into models with private attributes."""
+    return str(getattr(member, "__module__", "")).startswith("pydantic.")
 
 
 def _member_site(site: Site, name: str) -> Site:
