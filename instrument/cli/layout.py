@@ -22,6 +22,7 @@ __all__ = [
     "fits",
     "named",
     "row",
+    "shown",
     "table",
     "wrapped",
 ]
@@ -97,6 +98,12 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View)
     body = ([cells[index] for index in kept] for cells in rows)
     lines = (row(cells, widths, columns, view) for cells in (titles, *body))
     return [clip(line, view.width, view) for line in lines]
+
+
+def shown(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View) -> set[str]:
+    """Return the titles of the columns that `table` does not drop."""
+    kept = _fitting(columns, natural_widths(columns, rows), view.width)
+    return {columns[index].title for index in kept}
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Text]], view: View) -> bool:

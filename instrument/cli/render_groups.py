@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from instrument._grouped import PERIODS
-from instrument.cli.layout import GAP, Column, View, fits, table, wrapped
+from instrument.cli.layout import GAP, Column, View, shown, table, wrapped
 from instrument.cli.render import bar
 from instrument.cli.render_stats import failed
 from instrument.cli.words import clean, count, duration, money
@@ -17,6 +17,7 @@ from instrument.operation import SessionStats, SummaryRow
 
 __all__ = ["most_first", "render_groups"]
 
+TOLD = {"calls", "tokens", "cost"}
 LEAST_BAR = 8
 LEAST_FIGURES = 6
 WIDEST_BAR = 60
@@ -50,7 +51,9 @@ def render_groups(
         ascii_only=view.ascii_only,
         zone=view.zone,
     )
-    lines = table(columns, cells, narrow if fits(columns, cells, narrow) else view)
+    # bars before some of the figures, but not before these
+    is_told = TOLD.intersection(column.title for column in columns) <= shown(columns, cells, narrow)
+    lines = table(columns, cells, narrow if is_told else view)
     return _with_bars(lines, rows, view) if plot else lines
 
 
