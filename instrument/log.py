@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, tzinfo
 from importlib.util import find_spec
 from pathlib import Path
@@ -327,7 +328,11 @@ class UsageLog:
         target, asked = Path(path), wanted(session, **filters)
         if is_special(target):
             raise QueryError(f"{target} is no regular file, which Parquet needs")
-        with put_whole(target) as unfinished:
+        with ExitStack() as stack:
+            try:
+                unfinished = stack.enter_context(put_whole(target))
+            except OSError as error:
+                raise QueryError(f"cannot write {target}: {error}") from error
             self._ask(lambda reading: copy_to_parquet(reading, asked, unfinished))
 
     def compact(
