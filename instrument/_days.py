@@ -86,6 +86,7 @@ _FIGURES = {
     "bearing": "count(*) filter (is_billed and total is not null)",
     "priced": "count(*) filter (is_billed and total is not null and cost_usd is not null)",
     "first": "min(timestamp)",
+    "last": "max(timestamp)",  # which earlier versions ask for
     "ends": ENDS,
 }
 _KEYS = ("provider", "service", "model", "outcome")

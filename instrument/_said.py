@@ -46,6 +46,8 @@ def as_reading(ask: Callable[[Any], Any], result: Any) -> Reading | None:
         return by_caller(None, said)
     if isinstance(said, int):
         return Reading(total_tokens=said)
+    if isinstance(said, Mapping):
+        said = dict(said)  # which is handed over to be looked into
     # as in `lambda response: response.usage`
     for name in _USAGES:
         found = read_document({name: said})

@@ -18,6 +18,7 @@ from instrument._days import (
     percentiles,
     sums,
 )
+from instrument._facts import facts_of
 from instrument._filing import connected, copy, file
 from instrument._rates import Key, KnownRates
 from instrument.archive import FORMAT, Manifest, Part, present
@@ -68,7 +69,10 @@ def summed_up(
             copy(connection, f"{query} union all by name {percentiles(table, DAY)}", files[-1])
         found = [f"select * from {files_of([each])}" for each in files]
         if manifest.days is not None:
-            kept = marked(days_in([directory / manifest.days]), {each.day for each in there})
+            file_of_days = directory / manifest.days
+            summed = {*facts_of(connection, file_of_days).summed}
+            dates = {each.day for each in there if each.batch in summed}
+            kept = marked(days_in([file_of_days]), dates)
             found.append(f"select * from {kept} where gone or day not in {of_days(changed)}")
         if not found:
             rates = manifest.rates if is_same else ()

@@ -24,10 +24,20 @@ class InstrumentError(Exception):
     """
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), self.args, {**vars(self), **self._beside()})
+        return _again, (type(self), self.args, {**self._state(), **self._in_place()})
 
-    def _beside(self) -> dict[str, Any]:
-        """Return what cannot be taken along as it is, or is no attribute of the dict."""
+    def __copy__(self) -> Any:
+        return _again(type(self), self.args, self._state())
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self.__copy__()
+
+    def _state(self) -> dict[str, Any]:
+        """Return its attributes."""
+        return dict(vars(self))
+
+    def _in_place(self) -> dict[str, Any]:
+        """Return what goes to another process in the place of what cannot."""
         return {}
 
 
@@ -43,7 +53,7 @@ class ConfigurationError(InstrumentError, ValueError):
         self.value = value
         self.accepted = accepted
 
-    def _beside(self) -> dict[str, Any]:
+    def _in_place(self) -> dict[str, Any]:
         import pickle  # whoever reduces an exception has mostly loaded it
 
         try:
@@ -107,8 +117,8 @@ class MissingDependencyError(InstrumentError, ImportError):
     def __init__(self, module: str, what: str) -> None:
         super().__init__(f"{what} needs {module}: pip install {module}", name=module)
 
-    def _beside(self) -> dict[str, Any]:
-        return {"name": self.name}
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "name": self.name, "msg": self.msg}
 
 
 class InstrumentWarning(UserWarning):

@@ -290,7 +290,7 @@ class RunningOperation(Scope, eq=False, weakref=True):
 
     def drop(self) -> None:
         """Leave no record of a call that has just begun, and was not asked about yet."""
-        self.done = True
+        self.done = self.left = True  # so that what is called inside of it is not
         self._void()
 
     @property

@@ -177,9 +177,13 @@ def _follow_coroutine(operation: RunningOperation, result: Any) -> Any:
 
 
 def _follow_generator(operation: RunningOperation, result: Any) -> Any:
-    if result.gi_suspended or result.gi_frame is None:
+    if result.gi_frame is None:
         return _as_it_is(operation, result)
-    return _followed_steps(generator_wrapper, operation, result)
+    if not result.gi_suspended:
+        return _followed_steps(generator_wrapper, operation, result)
+    follower = _followed_steps(partial(generator_wrapper, has_begun=True), operation, result)
+    next(follower)  # and now it can be sent to, thrown into and closed as the one inside
+    return follower
 
 
 def _follow_async_generator(operation: RunningOperation, result: Any) -> Any:
@@ -198,8 +202,8 @@ def _followed_steps(wrapper: Any, operation: RunningOperation, result: Any) -> A
 
 
 def _as_it_is(operation: RunningOperation, result: Any) -> Any:
-    """Hand back what somebody has begun: whoever goes on with it may send to it at once."""
-    operation.returned(result, None)
+    """Hand back what somebody has begun or ended, which no `usage=` may be let go on with."""
+    operation.ended(operation.recorder.now_ns(), None, None)
     return result
 
 

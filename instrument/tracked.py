@@ -166,11 +166,12 @@ class track:  # noqa: N801 - it is used like a function
         """Leave it and end it, unless that is done."""
         with suppress(ValueError):
             self._entered.remove(operation)
-        token = self._tokens.pop(operation, None)
+        token, outer = self._tokens.pop(operation, None), operation.outer
         if token is None:
             leave(operation)
         elif not leave_by(token, operation):
-            operation.left = True  # where it was entered, it is passed over
+            # where it was entered it still is current, and is passed over for what is around it
+            operation.left, operation.outer = True, outer
         if error is None:
             operation.returned(None, None)
         else:
@@ -223,15 +224,19 @@ def _track(site: Site, target: Any) -> Any:
 
 
 def _same_descriptor(target: Any, function: Any) -> Any:
-    """Return a descriptor of the target's class around `function`, however those are made."""
+    """Return a descriptor of the target's class around `function`, with its attributes."""
     kind, base = type(target), classmethod if isinstance(target, classmethod) else staticmethod
-    if kind is base:
-        same: Any = base(function)
-    else:
+    try:
+        same: Any = kind(function)
+    except TypeError:  # those of this class are made of more
         same = kind.__new__(kind, function)
         base.__init__(same, function)
+        for name in {name for each in kind.__mro__ for name in vars(each).get("__slots__", ())}:
+            with suppress(AttributeError):
+                setattr(same, name, getattr(target, name))
     own = vars(same)
-    own.update({name: value for name, value in vars(target).items() if name not in own})
+    for name, value in vars(target).items():
+        own.setdefault(name, function if value is target.__func__ else value)
     return same
 
 

@@ -127,17 +127,27 @@ def generator_wrapper(
     function: Callable[..., Generator[Any, Any, Any]],
     steps_of: Callable[[], Steps],
     is_dropped: Callable[[], bool] = never,
+    *,
+    has_begun: bool = False,
 ) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function with all of PEP 380's delegation to what `function` returns.
 
-    If it `is_dropped` when it closes, nobody has closed it, and what others hold stays open.
+    If it `is_dropped` when it closes, nobody has closed it, and what others hold stays open. Where
+    that one `has_begun`, the first step of ours is none of it.
     """
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)
         del args, kwargs  # as above
-        steps = steps_of()
         step, argument = generator.send, None
+        if has_begun:
+            try:
+                argument = yield
+            except BaseException as error:
+                if is_dropped() and references(generator) > ONCE + 1:  # `step` has it, too
+                    raise
+                step, argument = generator.throw, error
+        steps = steps_of()
         while True:
             try:
                 try:

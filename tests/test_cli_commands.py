@@ -157,6 +157,17 @@ def test_sql_as_json_has_numbers_and_objects(tmp_path: Path) -> None:
         {"metadata": {"http_status": 429}, "extra": {}, "half": 1.5, "ten": 10.0, "none": None},
         {"metadata": {}, "extra": {"extra_key": {"a": [1]}}, "half": 1.5, "ten": 10, "none": None},
     ]
+    odd = """select [1.5, 2.5] as several, {'of': 1.5} as inside, 'NaN'::json as nan,
+        '{"a":' || chr(10) || '1}' as text, ('{"a":' || chr(10) || '1}')::json as lines"""
+    done = command(tmp_path, "sql", odd, "--json")
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line, parse_constant=lambda name: pytest.fail(name)) == {
+        "several": [1.5, 2.5],
+        "inside": {"of": 1.5},
+        "nan": "NaN",
+        "text": '{"a":\n1}',
+        "lines": {"a": 1},
+    }
 
 
 def test_show_as_json_is_one_document_of_stable_keys(log: Path) -> None:

@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_a_value_that_cannot_be_taken_along_is_shown_in_its_place() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert again.value == repr(error.value)
+    assert copy.copy(error).value is error.value
 
 
 def refused() -> None:
@@ -111,6 +113,27 @@ def test_nothing_that_the_environment_hands_down_is_around_what_is_captured(
     assert [each.trace_id for each in operations] == [None, None]
     assert inner.parent_id is None
     assert dict(os.environ) == before
+
+
+async def test_a_block_that_another_task_leaves_leaves_what_is_around_it(
+    capture_operations: CapturedOperations,
+) -> None:
+    async def chunks() -> AsyncIterator[int]:
+        with track("block", service="s"):
+            yield 1
+            yield 2
+
+    with session("around") as work:
+        async for _ in chunks():
+            break  # and the event loop closes it in a task of its own
+        await asyncio.sleep(0.01)
+        ask()
+        assert current_operation() is None
+        with session("inner") as inner:
+            ask()
+    assert inner.parent_id == work.id
+    assert [each.session_id for each in capture_operations] == [work.id, work.id, inner.id]
+    assert [each.parent_id for each in capture_operations] == [None] * 3
 
 
 async def test_a_block_that_another_task_leaves_is_left(

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 from google import genai
 from openai.resources.chat.completions import Completions
 
-from instrument import current_session, install, session, tracked, uninstall
+from instrument import current_session, install, session, track, tracked, uninstall
 from instrument.cli.demo_server import DemoServer
 from instrument.testing import CapturedOperations
 
@@ -180,8 +181,26 @@ def test_a_clients_raw_view_that_was_used_before_uninstall_is_its_own_again(
     consume(raw.create(**CHAT, stream=True).parse())
     assert len(capture_operations) == 1
     install("openai")
+    raw.create(**CHAT)
     of_openai(server).chat.completions.with_raw_response.create(**CHAT)
-    assert len(capture_operations) == 2
+    assert len(capture_operations) == 3
+
+
+def test_what_is_called_inside_of_a_call_that_is_tracked_no_more_is_inside_of_what_is_around_it(
+    server: DemoServer, capture_operations: CapturedOperations
+) -> None:
+    tell = tracked(service="log", operation="tell")(lambda request: None)
+    client = of_openai(server)
+    raw = client.with_options(
+        http_client=httpx.Client(event_hooks={"request": [tell]})
+    ).chat.completions.with_raw_response
+    raw.create(**CHAT)
+    uninstall("openai")
+    with track("around", service="s"):
+        raw.create(**CHAT)
+    told, around = capture_operations[-1], capture_operations[-2]
+    assert {told.operation, around.operation} == {"tell", "around"}
+    assert told.parent_id == around.operation_id
 
 
 def test_installing_twice_tracks_once(

@@ -196,7 +196,37 @@ def test_a_generator_that_has_begun_takes_what_is_sent_thrown_and_closed(
     assert ended == [0]
     with pytest.raises(KeyError):
         ask().throw(KeyError())
-    assert outcomes(capture_operations) == ["ok"] * 3
+    assert outcomes(capture_operations) == ["partial", "partial", "error"]
+
+
+def test_a_generator_that_has_begun_is_followed_from_where_it_stands(
+    capture_operations: CapturedOperations,
+) -> None:
+    def chunks() -> Iterator[dict[str, Any]]:
+        yield {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": []}
+        counts = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        yield {"id": "c", "object": "chat.completion.chunk", "model": "m", "usage": counts}
+
+    ask = tracked(service="s")(lambda: begun(chunks()))
+    assert len(list(ask())) == 1
+    asked: list[Any] = []
+    look = tracked(service="s", usage=lambda told: asked.append(list(told or ())))
+    look(lambda: begun(chunks()))()  # which is dropped at once
+    first, second = capture_operations
+    assert (first.tokens, first.chunks, first.outcome) == (7, 1, "ok")
+    assert (second.outcome, asked) == ("partial", [])
+
+
+async def test_what_is_asked_for_usage_is_not_let_go_on_with_what_has_begun() -> None:
+    async def asked() -> Any:
+        generator = counting_later()
+        await generator.asend(None)
+        return generator
+
+    seen: list[Any] = []
+    ask = tracked(service="s", usage=seen.append, success=seen.append)(asked)
+    assert await (await ask()).asend(5) == 5
+    assert seen == []
 
 
 async def test_an_async_generator_that_has_begun_takes_them_too() -> None:

@@ -177,6 +177,18 @@ def test_descriptors_of_other_classes_stay_what_they_are(
             self.flag = flag
 
     of_class = classmethod(property(lambda cls: 7))  # type: ignore[arg-type]
+
+    class Either(classmethod):  # type: ignore[type-arg]
+        __slots__ = ("retries",)
+
+        def __init__(self, function: Any) -> None:
+            super().__init__(function)
+            self.function = function
+            self.retries = 3
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            return functools.partial(self.function, owner if instance is None else instance)
+
     told = staticmethod(lambda: 3)
     told.tag = "x"  # type: ignore[attr-defined]
 
@@ -185,12 +197,16 @@ def test_descriptors_of_other_classes_stay_what_they_are(
         limit = of_class
         ask = Marked(lambda cls: cls, True)
         tell = told
+        either = Either(lambda both: both)
 
     assert vars(Client)["limit"] is of_class
     assert (Client.ask(), Client.tell()) == (Client, 3)
     assert (vars(Client)["ask"].flag, vars(Client)["tell"].tag) == (True, "x")
     assert type(vars(Client)["ask"]) is Marked
-    assert len(capture_operations) == 2
+    client = Client()
+    assert (Client.either(), client.either()) == (Client, client)
+    assert vars(Client)["either"].retries == 3
+    assert len(capture_operations) == 4
 
 
 def test_what_pydantic_adds_to_a_model_is_not_tracked(

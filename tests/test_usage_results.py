@@ -298,6 +298,19 @@ def test_numbers_in_lists_of_lists_are_not_looked_at_one_by_one() -> None:
     assert Counted.looks == 0
 
 
+def test_a_class_without_a_module_is_no_trouble_in_a_list() -> None:
+    cls = type("Row", (), {})
+    cls.__module__ = None  # type: ignore[assignment]
+    found = read([cls(), completion(1)])
+    assert found is not None
+    assert found.input_tokens == 1200
+
+
+def test_chunks_of_documents_are_no_stream_however_they_call_themselves() -> None:
+    documents = [{"object": "document.chunk", "text": "a"} for _ in range(100)]
+    assert read([*documents, response("openai_chat"), *documents]) is None
+
+
 def test_what_failed_takes_nothing_from_what_did_not() -> None:
     failed = {"error": {"message": "x", "type": "rate_limit", "code": "r"}}
     found = read([failed, completion(1), completion(2)])

@@ -82,6 +82,14 @@ def test_a_stream_in_a_list_says_what_the_stream_says(provider: str) -> None:
     assert facts(array(json.dumps(chunks))) == facts(merged(chunks))
 
 
+def test_streams_in_lists_in_a_list_are_as_many_responses() -> None:
+    one = events("anthropic_message")
+    other = json.loads(json.dumps(one).replace("msg_01Y", "msg_02Y"))
+    found = listed([one, other])
+    assert found is not None
+    assert (found.input_tokens, found.output_tokens) == (250, 30)
+
+
 def test_objects_of_an_sdk_in_a_list_say_what_their_stream_says() -> None:
     groq = pytest.importorskip("groq.types.chat")
     collected = {

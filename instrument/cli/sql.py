@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import sys
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import click
-from msgspec import Raw
+import msgspec
 
 from instrument.cli import options
 from instrument.cli.interrupts import ended_by_interrupt
@@ -51,11 +50,11 @@ def command(log: UsageLog, output: Output, query: str, as_csv: bool) -> None:
         writer.writerows([relation.columns, *rows])
     elif output.as_json:
         names = _distinct(relation.columns)
-        kinds = [_AS_JSON.get(str(kind).partition("(")[0], _as_it_is) for kind in relation.types]
+        documents = [str(kind) == "JSON" for kind in relation.types]
         output.json_lines(
             {
-                name: None if value is None else kind(value)
-                for name, kind, value in zip(names, kinds, row, strict=True)
+                name: _decoded(value) if is_document else value
+                for name, is_document, value in zip(names, documents, row, strict=True)
             }
             for row in rows
         )
@@ -63,16 +62,12 @@ def command(log: UsageLog, output: Output, query: str, as_csv: bool) -> None:
         output.lines(render_rows(relation.columns, rows, output.view))
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _as_json(value: Any) -> Any:
-    """Return what is JSON as text, a number or a document, to be put in as it is."""
-    return Raw(str(value).encode())
-
-
-_AS_JSON: dict[str, Callable[[Any], Any]] = {"DECIMAL": _as_json, "JSON": _as_json}
+def _decoded(text: Any) -> Any:
+    """Return what a JSON document says; as it stands, if JSON has nothing for it."""
+    try:
+        return text if text is None else msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def _distinct(names: list[str]) -> list[str]:

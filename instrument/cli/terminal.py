@@ -79,7 +79,7 @@ class Output:
     def json_lines(self, values: Iterable[Any]) -> None:
         """Print one JSON document a line."""
         self.begin()
-        _write_bytes(msgspec.json.encode(value) + b"\n" for value in values)
+        _write_bytes(_encode(value) + b"\n" for value in values)
 
 
 def view_of(*, utc: bool, everything: bool = False) -> View:
@@ -155,3 +155,7 @@ def _write_bytes(documents: Iterable[bytes]) -> None:
     for data in documents:
         sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+# what SQL computes with decimals are numbers
+_encode = msgspec.json.Encoder(decimal_format="number").encode

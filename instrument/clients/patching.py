@@ -56,6 +56,7 @@ class _Install(NamedTuple):
 
 _lock = threading.RLock()
 _installs: dict[str, _Install] = {}
+_states: dict[str, _Installed] = {}
 _watched: set[tuple[str, str]] = set()
 
 
@@ -71,7 +72,9 @@ def install(*names: str) -> tuple[str, ...]:
 
     with _lock:
         for name in _checked(names):
-            _installs.setdefault(name, _Install([], _Installed()))
+            state = _states.setdefault(name, _Installed())
+            state.holds = True
+            _installs.setdefault(name, _Install([], state))
             for module in dict.fromkeys(target.module for target in SDKS[name].targets):
                 if (name, module) not in _watched:
                     _watched.add((name, module))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -112,7 +113,7 @@ class extract:  # noqa: N801 - it is used like a function
             self._entered.append(entry)
             enter_session(entry)
         except BaseException:  # a signal handler's: then nobody leaves it
-            leave_anywhere(self._taken() or entry)
+            self._leave(entry)
             raise
         return session
 
@@ -124,28 +125,25 @@ class extract:  # noqa: N801 - it is used like a function
     ) -> None:
         entry = None
         try:
-            entry = self._taken()
-            if entry is not None:
-                leave_anywhere(entry)
+            entry = self._innermost()
+            self._leave(entry)
         except BaseException:  # as above
-            entry = entry or self._taken()
-            if entry is not None:
-                leave_anywhere(entry)
+            self._leave(entry or self._innermost())
             raise
 
-    def _taken(self) -> Scope | None:
-        """Return what is to be left, which is then entered no more."""
-        entered = self._entered
-        entry = context.scope.get()
-        if entry not in entered:
-            entry = enclosing(entered.__contains__)
-        try:
-            if entry is None or entry is entered[-1]:
-                return entered.pop()
-            entered.remove(entry)
-        except (IndexError, ValueError):  # nothing was entered, or somebody else left it
-            return None
-        return entry
+    def _innermost(self) -> Scope | None:
+        """Return what is to be left; `None` if nothing was entered, or somebody else left it."""
+        entered, current = self._entered, context.scope.get()
+        if current in entered:
+            return current
+        return enclosing(entered.__contains__) or (entered[-1] if entered else None)
+
+    def _leave(self, entry: Scope | None) -> None:
+        if entry is None:
+            return
+        leave_anywhere(entry)
+        with suppress(ValueError):
+            self._entered.remove(entry)
 
     async def __aenter__(self) -> Session | None:
         return self.__enter__()

@@ -47,7 +47,7 @@ def fields_of(value: Any) -> Fields | None:
     if type(value) is dict:
         return value
     if isinstance(value, dict):
-        return dict.copy(value)
+        return dict(dict.items(value))  # `dict.copy` asks some of them for their values
     try:
         own = value.__dict__
     except AttributeError:

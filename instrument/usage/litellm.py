@@ -5,6 +5,7 @@ Beside OpenAI's fields its usage has Anthropic's, which say of how much of the i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -220,7 +221,10 @@ def _name_in(hidden: Fields) -> str | None:
     """Return the library's name of who answered; for some it stands before the model's alone."""
     model = text(hidden.get("litellm_model_name")) or ""
     before, slash, _ = model.partition("/")
-    return text(hidden.get("custom_llm_provider")) or (before if slash and before else None)
+    known = getattr(sys.modules.get("litellm"), "provider_list", ())
+    return text(hidden.get("custom_llm_provider")) or (
+        before if slash and before in known else None
+    )
 
 
 CLASSES: dict[str, Reader] = {

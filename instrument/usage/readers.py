@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from instrument.usage import http
@@ -20,6 +21,7 @@ from instrument.usage.families import (
 from instrument.usage.fields import fields_of
 from instrument.usage.reading import Reader, Reading, Readings
 from instrument.usage.texts import (
+    MOST_MESSAGES,
     begins_run,
     begins_stream,
     read_bytearray,
@@ -114,11 +116,17 @@ def _holds_scalars(value: dict[str, Any]) -> bool:
 
 def read_any_dict(value: Any) -> Reading | None:
     """Read a dict of any class by its keys, without running any code of that class."""
-    if not _KEYS.isdisjoint(dict.keys(value)):
-        return read_document(dict.copy(value))
+    if not dict.keys(value).isdisjoint(_KEYS):
+        return read_document(dict(dict.items(value)))
     if dict.__contains__(value, "status") and not dict.__contains__(value, "object"):
-        return document_failure(dict.copy(value), None)
+        return document_failure(dict(dict.items(value)), None)
     return None
+
+
+def read_proxy(value: MappingProxyType[str, Any]) -> Reading | None:
+    """Read what keeps a dict from being changed."""
+    copy: Any = value.copy()
+    return read_dict(copy) if type(copy) is dict else None
 
 
 def read_user_dict(value: Any) -> Reading | None:
@@ -169,25 +177,42 @@ def read_elements(values: Any) -> Reading | None:
     if not (_may_tell(first) or _may_tell(last) or (few and any(map(_may_tell, values)))):
         return None
     if len(values) > 1 and _begins(first):
-        return read_run(values)
+        return _read_together(values)
     if not few and _is_silent(first) and _is_silent(last):
         return None
     met: dict[int, Any] = {}
-    return combined(_readings(values, met, lambda each: combined(_readings(each, met, None))))
+
+    def read_nested(each: Any) -> Reading | None:
+        if len(each) > 1 and _begins(each[0]):
+            return _read_together(each)
+        return combined(_readings(each, met, None))
+
+    return combined(_readings(values, met, read_nested))
+
+
+def _read_together(values: Any) -> Reading | None:
+    """Read the messages of a run, or the chunks of a stream: each object once."""
+    if len(values) > MOST_MESSAGES:
+        values = [*values[:MOST_MESSAGES], values[-1]]
+    return read_run({id(each): each for each in values}.values())
 
 
 def _may_tell(value: Any) -> bool:
     """Tell whether this is more than a number, or a dict with no key that anybody knows."""
     cls = type(value)
-    return cls not in _NUMBERS and (cls is not dict or not _TELLING.isdisjoint(value))
+    if cls is not dict:
+        return cls not in _NUMBERS
+    if len(value) > _PROBED:
+        return not value.keys().isdisjoint(_TELLING)  # which goes through the shorter, and is dear
+    return not _TELLING.isdisjoint(value)
 
 
 def _begins(value: Any) -> bool:
     """Tell whether this is the first of several that are one response together."""
     cls = type(value)
     if cls is dict:
-        return not _MARKS.isdisjoint(value) and (begins_stream(value) or begins_run(value))
-    if cls.__module__.partition(".")[0] not in BY_PACKAGE:
+        return not value.keys().isdisjoint(_MARKS) and (begins_stream(value) or begins_run(value))
+    if str(cls.__module__).partition(".")[0] not in BY_PACKAGE:
         return False
     fields = fields_of(value) or {}
     # Mistral's events are around their chunks
@@ -223,7 +248,10 @@ def _readings(values: Any, met: dict[int, Any], nested: Reader | None) -> Iterat
 
 
 def _read_list_of_another_class(value: list[Any]) -> Reading | None:
-    return read_elements(list.copy(value))
+    length = list.__len__(value)
+    if length > _FEW and all(_is_silent(list.__getitem__(value, place)) for place in (0, -1)):
+        return None
+    return read_elements(list.__getitem__(value, slice(None)))
 
 
 def _read_tuple_of_another_class(value: tuple[Any, ...]) -> Reading | None:
@@ -269,6 +297,7 @@ _BUILTINS: dict[type, Reader | None] = {
     bytes: read_bytes,
     dict: read_dict,
     list: read_elements,
+    MappingProxyType: read_proxy,
     str: read_text,
     tuple: read_elements,
 }

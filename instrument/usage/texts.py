@@ -15,6 +15,7 @@ from instrument.usage.merging import new_merge
 from instrument.usage.reading import Fields, Reading, Readings
 
 __all__ = [
+    "MOST_MESSAGES",
     "begins_run",
     "begins_stream",
     "between_braces",
@@ -37,7 +38,7 @@ _OPENINGS_OF_STREAMS = frozenset(
 )
 _HEAD_CHARACTERS = 256
 _TAIL_CHARACTERS = 2_048
-_MOST_MESSAGES = 20_000
+MOST_MESSAGES = 20_000
 _OF_TOOLS = "invoke_agent"
 _PROBED = 64
 
@@ -139,8 +140,8 @@ def _read_array(text: str | bytes) -> Reading | None:
     first = decoded(elements[0]) if elements else None
     if first is None or not (begins_run(first) or begins_stream(first)):
         return combined(_read_elements(elements, text))
-    if len(elements) > _MOST_MESSAGES:
-        elements = elements[:_MOST_MESSAGES] + elements[-1:]
+    if len(elements) > MOST_MESSAGES:
+        elements = elements[:MOST_MESSAGES] + elements[-1:]
     return _known_by(text, read_run(map(decoded, elements)))
 
 
@@ -155,8 +156,7 @@ def begins_stream(fields: Fields) -> bool:
     kind = fields.get("type") or fields.get("event_type")
     if type(kind) is str and kind in _OPENINGS_OF_STREAMS:
         return True
-    mark = fields.get("object")
-    return "messageStart" in fields or (type(mark) is str and mark.endswith(".chunk"))
+    return "messageStart" in fields or fields.get("object") == "chat.completion.chunk"
 
 
 def read_run(messages: Iterable[Any]) -> Reading | None:

@@ -76,6 +76,8 @@ def test_chunks_in_a_list_add_up_as_those_of_a_stream_do() -> None:
     assert found is not None
     assert found == merge.reading()
     assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == (100, 50, 64)
+    again = reader([*chunks, chunks[1], chunks[0]])  # the very same ones
+    assert again == found
 
 
 @tracked(service="langchain")
