@@ -208,7 +208,9 @@ def async_generator_wrapper(
             try:
                 step, argument = generator.asend, (yield chunk)
             except BaseException as error:
-                if is_dropped() and references(generator) > ONCE + 1:  # `step` has it, too
+                is_kept = is_dropped() and references(generator) > ONCE + 1  # `step` has it, too
+                # of two in a cycle the garbage collector may have closed the one inside first
+                if is_kept or getattr(generator, "ag_frame", step) is None:
                     steps.raised(error)
                     raise
                 step, argument = generator.athrow, error

@@ -16,9 +16,10 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what price lists say apart from what the user's own programs keep of them."""
-    directory = tempfile.TemporaryDirectory(prefix="instrument-tests-")
-    os.environ["XDG_CACHE_HOME"] = directory.name
+    """Keep what tests record, and what price lists say, apart from the user's own log and cache."""
+    directory = tempfile.TemporaryDirectory(prefix="instrument-tests-", ignore_cleanup_errors=True)
+    os.environ["XDG_CACHE_HOME"] = os.path.join(directory.name, "cache")
+    os.environ["XDG_STATE_HOME"] = os.path.join(directory.name, "state")
     config.add_cleanup(directory.cleanup)
 
 

@@ -120,6 +120,33 @@ async def test_an_async_one_that_nobody_else_has_is_closed_by_its_loop() -> None
     assert closed == [True]
 
 
+@pytest.mark.parametrize("is_returned", [True, False])
+async def test_an_async_generator_in_a_cycle_is_closed_without_complaint(
+    is_returned: bool, capture_operations: CapturedOperations
+) -> None:
+    async def lines() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    class Holder:
+        itself: Any
+        lines: Any
+
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, told: complaints.append(told))
+    track_lines = tracked(service="files", operation="lines")
+    holder = Holder()
+    holder.itself = holder
+    holder.lines = track_lines(lambda: lines())() if is_returned else track_lines(lines)()
+    await anext(holder.lines)
+    del holder
+    gc.collect()
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert complaints == []
+    assert outcomes(capture_operations) == ["partial"]
+
+
 def test_closing_what_is_returned_closes_what_is_kept() -> None:
     reader = Reader()
     lines: Any = reader.lines()
