@@ -229,7 +229,8 @@ class SummaryRow(SessionStats, frozen=True, kw_only=True):
 
     Of `service`, `model`, `session`, `operation`, `outcome`, `day`, `week` and `month`, those that
     were grouped by say what the group has in common; `week` is its Monday, `month` its first day.
-    `session_id` is empty unless grouped by session.
+    `session_id` is empty unless grouped by session. Percentiles are `None` where some of the
+    operations are gone, and only sums of them were kept.
     """
 
     session_id: str = ""
