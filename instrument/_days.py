@@ -9,6 +9,7 @@ about are in the archive no more; a day may have others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import chain, combinations
@@ -28,6 +29,9 @@ __all__ = [
     "added_up",
     "charged",
     "errors_added_up",
+    "gone_of",
+    "in_part",
+    "keyed",
     "level_of",
     "marked",
     "of_days",
@@ -172,6 +176,11 @@ def level_of(keys: Iterable[str]) -> str:
     return ",".join(["day", *sorted(set(keys) & {*LEVEL_KEYS})])
 
 
+def keyed(name: str) -> str:
+    """Return the column of a key that is grouped by."""
+    return f"{OF_DAY.get(name, name)} as key_{name}"
+
+
 def added_up(
     rows: str, by: Sequence[str], expressions: Mapping[str, str], figures: Mapping[str, str]
 ) -> str:
@@ -184,8 +193,7 @@ def added_up(
 
 def errors_added_up(rows: str, by: Sequence[str]) -> str:
     """Return a query for how often each type of error is in each group of sums."""
-    keys = [f"{OF_DAY.get(key, key)} as key_{key}" for key in by]
-    columns = [*keys, "error_type", f"{_added('operations')} as count"]
+    columns = [*map(keyed, by), "error_type", f"{_added('operations')} as count"]
     return f"select {', '.join(columns)} from ({rows}) where error_type is not null group by all"
 
 
@@ -204,13 +212,29 @@ def marked(table: str, dates: Collection[date | str]) -> str:
 
 def once_each(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[tuple[Any, ...], Any], set[Any]]:
     """Return the percentiles by their keys, and the keys that stand there more than once."""
-    found: dict[tuple[Any, ...], Any] = {}
-    several: set[Any] = set()
-    for *key, shares in rows:
-        if tuple(key) in found:
-            several.add(tuple(key))
-        found[tuple(key)] = shares
-    return {key: shares for key, shares in found.items() if key not in several}, several
+    pairs = [(row[:-1], row[-1]) for row in rows]
+    counts = Counter(key for key, _ in pairs)
+    several = {key for key, count in counts.items() if count > 1}
+    return {key: shares for key, shares in pairs if key not in several}, several
+
+
+def gone_of(rows: str, by: Sequence[str]) -> str:
+    """Return a query for the groups of sums of which some operations are gone, and others not."""
+    columns = [*map(keyed, by), "bool_or(coalesce(gone, false))", "bool_or(gone is not true)"]
+    return f"select {', '.join(columns)} from {rows} where level = '' group by all"
+
+
+def in_part(
+    found: Iterable[tuple[Any, ...]], by: Sequence[str], others: Collection[Any] = ()
+) -> set[tuple[Any, ...]]:
+    """Return the groups whose percentiles nobody knows, because some durations are gone.
+
+    `found` is what `gone_of` gives; `others` are groups that have more operations than these.
+    """
+    groups = ((row[:-2], *row[-2:]) for row in found)
+    return {
+        key for key, gone, there in groups if gone and (there or "day" not in by or key in others)
+    }
 
 
 def of_days(days: Collection[date | str]) -> str:

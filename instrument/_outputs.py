@@ -16,11 +16,9 @@ __all__ = ["is_special", "put_whole"]
 def put_whole(target: Path) -> Iterator[Path]:
     """Give the path of a file that takes the place of another when it is whole.
 
-    A link is followed, and the mode of the file that was there stays. Raises `OSError`, with what
-    was named, where no file can be.
+    A link is followed, and the mode of the file that was there stays. Raises `FileNotFoundError`,
+    with what was named, where no file can be.
     """
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     target = target.resolve()
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(target.parent))

@@ -25,6 +25,9 @@ from instrument._days import (
     added_up,
     charged,
     errors_added_up,
+    gone_of,
+    in_part,
+    keyed,
     level_of,
     marked,
     of_days,
@@ -142,23 +145,12 @@ def _with_kept(
     found = view.connection.execute(added).fetchall()
     errors = _errors_of(view, by)
     shares = _shares(view, by, zone, wanted, kept)
-    for key in _in_part(view, by):
+    for key in in_part(view.connection.execute(gone_of("summed", by)).fetchall(), by):
         shares.pop(key, None)
     return [
         (*row, errors.get(row[: len(by)], {}), shares.get(row[: len(by)], (None, None, None)))
         for row in found
     ]
-
-
-def _in_part(view: View, by: Sequence[str]) -> set[Row]:
-    """Return the groups of which some durations are gone, so that nobody knows the percentiles."""
-    keys = [_key(name) for name in by]
-    others = "or bool_or(not coalesce(gone, false))" if "day" in by else "or true"
-    query = f"""
-        select {", ".join([*keys, f"bool_or(gone) and (false {others}) as is_in_part"])}
-        from summed where level = '' group by {", ".join(f"key_{name}" for name in by) or "()"}
-    """
-    return {row[:-1] for row in view.connection.execute(query).fetchall() if row[-1]}
 
 
 def _errors_of(view: View, by: Sequence[str]) -> dict[Row, dict[str, int]]:
@@ -179,7 +171,7 @@ def _shares(
     table = view.bare
     if "day" in by:
         level = level_of([*by, *params])
-        named = ", ".join(map(_key, by))
+        named = ", ".join(map(keyed, by))
         query = f"select {named}, shares from summed where level = {quoted(level)}"
         found, several = once_each(view.connection.execute(query).fetchall())
         if kept.stand_in:
@@ -187,7 +179,7 @@ def _shares(
             of_journal = {day for (day,) in view.connection.execute(query, params).fetchall()}
             days = sorted(of_journal | {key[by.index("day")] for key in several})
             table, where = view.of_days(days), f"{where} and {_within(days)}"
-    keys = list(map(_key, by))
+    keys = list(map(keyed, by))
     query = f"""
         with these as (select * from {table} where {where})
         select {", ".join([*keys, f"{SHARES} as shares"])} from {_days(view, by, zone)}
@@ -195,10 +187,6 @@ def _shares(
     """
     rows = view.connection.execute(query, params).fetchall()
     return found | {row[:-1]: row[-1] for row in rows}
-
-
-def _key(name: str) -> str:
-    return f"{OF_DAY.get(name, name)} as key_{name}"
 
 
 def _within(days: Sequence[date]) -> str:

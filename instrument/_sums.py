@@ -20,6 +20,9 @@ from instrument._days import (
     SHARES,
     added_up,
     errors_added_up,
+    gone_of,
+    in_part,
+    keyed,
     level_of,
     marked,
     once_each,
@@ -203,27 +206,17 @@ class _Archived:
 
         Where some durations of a group are gone, nobody knows them.
         """
-        in_part = self._in_part(durations)
+        gone = self._remembered(gone_of(self._rows, self._by))
+        unknown = in_part(gone, self._by, durations)
         found = self._shares(days, durations)
-        return {key: shares for key, shares in found.items() if key not in in_part}
-
-    def _in_part(self, durations: Mapping[Row, Any]) -> set[Row]:
-        keys = "".join(f"{OF_DAY.get(each, each)} as key_{each}, " for each in self._by)
-        query = f"select {keys} bool_or(gone), bool_or(not gone) from {self._rows}"
-        rows = self._remembered(f"{query} where level = '' group by all")
-        of_days = "day" in self._by
-        return {
-            tuple(key)
-            for *key, some, others in rows
-            if some and (others or not of_days or tuple(key) in durations)
-        }
+        return {key: shares for key, shares in found.items() if key not in unknown}
 
     def _shares(
         self, days: Collection[date], durations: Mapping[Row, Sequence[array[float]]]
     ) -> dict[Row, Any]:
         if "day" not in self._by:
             return self._asked(self._parts, durations)
-        keys = ", ".join(f"{OF_DAY.get(each, each)} as key_{each}" for each in self._by)
+        keys = ", ".join(map(keyed, self._by))
         level = quoted(level_of([*self._by, *self._params]))
         query = f"select {keys}, shares from {self._rows} where level = {level}"
         kept, several = once_each(self._remembered(query))
@@ -281,7 +274,7 @@ class _Archived:
 
     def _of(self, parts: Sequence[Archived]) -> str:
         """Return the table of the operations in these files with the keys that are asked for."""
-        keys = "".join(f"{OF_DAY.get(each, each)} as key_{each}, " for each in self._by)
+        keys = "".join(f"{keyed(each)}, " for each in self._by)
         rows = f"select *, {DAY} as day from {table_of(parts)} where {self._where}"
         return f"(select {keys} duration_seconds from ({rows}))"
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 __all__ = [
     "BUDGETS",
+    "HANDED_DOWN",
     "HEADERS",
     "Carried",
     "from_environment",
@@ -28,6 +29,15 @@ __all__ = [
 
 BUDGETS = "INSTRUMENT_BUDGETS"
 """The variable that names the ledgers of the budgets that a child process shares."""
+
+HANDED_DOWN = (
+    "INSTRUMENT_SESSION_ID",
+    "INSTRUMENT_PARENT_ID",
+    "TRACEPARENT",
+    "BAGGAGE",
+    BUDGETS,
+)
+"""The variables that put a process inside of something."""
 
 HEADERS = ("traceparent", "baggage")
 """The names of W3C's headers, in lower case."""

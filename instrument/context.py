@@ -217,13 +217,14 @@ def leave_entered(entry: Entered) -> bool:
 def leave_by(token: Token[Scope | None], this: Scope) -> bool:
     """Leave `this`, which was made current with that token; tell whether that was in this context.
 
-    Never raises.
+    In the other one it still is current, and is passed over for what is around it. Never raises.
     """
-    current = scope.get()
+    current, outer = scope.get(), this.outer
     try:
         scope.reset(token)
     except (ValueError, RuntimeError, TypeError):  # of another context, or of none any more
         leave(this)
+        this.left, this.outer = True, outer
         return False
     if current is this and (this.outer is None or not this.outer.left):
         this.outer = None  # as in `leave`

@@ -277,12 +277,11 @@ def leave_anywhere(entry: Scope) -> None:
     Where another task entered it than the one that leaves it, it gives way to what is around it,
     for that task would stay in it for good, and so do tasks that were started inside.
     """
-    outer = entry.outer
     if type(entry) is not Entered:
         leave_session(entry)
     elif not leave_entered(entry):
         try:
-            context.give_way(entry, still_open(outer), recorder().peek())
+            context.give_way(entry, still_open(entry.outer), recorder().peek())
         except Exception as error:
             swallow(error)
 

@@ -21,14 +21,7 @@ from instrument.operation import Operation, SessionStats
 
 __all__ = ["CapturedOperations", "CountingIds", "FakeClock", "capture"]
 
-_HANDED_DOWN = (
-    "INSTRUMENT_SESSION_ID",
-    "INSTRUMENT_PARENT_ID",
-    "TRACEPARENT",
-    "BAGGAGE",
-    carrier.BUDGETS,
-)
-_VARIABLES = ("INSTRUMENT_DIR", *_HANDED_DOWN)
+_VARIABLES = ("INSTRUMENT_DIR", *carrier.HANDED_DOWN)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _END_NS = 253_402_300_800_000_000_000  # the year 10000, which timestamps cannot hold
 _MOST_SECONDS = _END_NS // 10**9
@@ -180,7 +173,7 @@ def capture(
             _config.override(log_dir=log_dir, **sources, **{"enabled": True, **settings}),
         ):
             os.environ["INSTRUMENT_DIR"] = str(log_dir)
-            for name in _HANDED_DOWN:
+            for name in carrier.HANDED_DOWN:
                 os.environ.pop(name, None)
             yield captured
     finally:

@@ -166,12 +166,11 @@ class track:  # noqa: N801 - it is used like a function
         """Leave it and end it, unless that is done."""
         with suppress(ValueError):
             self._entered.remove(operation)
-        token, outer = self._tokens.pop(operation, None), operation.outer
+        token = self._tokens.pop(operation, None)
         if token is None:
             leave(operation)
-        elif not leave_by(token, operation):
-            # where it was entered it still is current, and is passed over for what is around it
-            operation.left, operation.outer = True, outer
+        else:
+            leave_by(token, operation)
         if error is None:
             operation.returned(None, None)
         else:

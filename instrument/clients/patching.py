@@ -38,25 +38,8 @@ class _Patch(NamedTuple):
     ours: Any
 
 
-class _Installed:
-    """Whether what was put in place shall still track, for clients keep methods once given."""
-
-    __slots__ = ("holds",)
-
-    def __init__(self) -> None:
-        self.holds = True
-
-
-class _Install(NamedTuple):
-    """What was put in the places of one SDK."""
-
-    patches: list[_Patch]
-    state: _Installed
-
-
 _lock = threading.RLock()
-_installs: dict[str, _Install] = {}
-_states: dict[str, _Installed] = {}
+_patches: dict[str, list[_Patch]] = {}
 _watched: set[tuple[str, str]] = set()
 
 
@@ -72,9 +55,7 @@ def install(*names: str) -> tuple[str, ...]:
 
     with _lock:
         for name in _checked(names):
-            state = _states.setdefault(name, _Installed())
-            state.holds = True
-            _installs.setdefault(name, _Install([], state))
+            _patches.setdefault(name, [])
             for module in dict.fromkeys(target.module for target in SDKS[name].targets):
                 if (name, module) not in _watched:
                     _watched.add((name, module))
@@ -88,11 +69,7 @@ def uninstall(*names: str) -> tuple[str, ...]:
     """Put the SDKs' own functions back; without names, of all. Returns the names in effect."""
     with _lock:
         for name in _checked(names):
-            install = _installs.pop(name, None)
-            if install is None:
-                continue
-            install.state.holds = False
-            for patch in reversed(install.patches):
+            for patch in reversed(_patches.pop(name, [])):
                 # what somebody else has put there since stays, around ours
                 if vars(patch.owner).get(patch.name) is patch.ours:
                     setattr(patch.owner, patch.name, patch.before)
@@ -100,7 +77,7 @@ def uninstall(*names: str) -> tuple[str, ...]:
 
 
 def _in_effect() -> tuple[str, ...]:
-    names = tuple(_installs)
+    names = tuple(_patches)
     at_start(_install_in_child, names)
     return names
 
@@ -131,48 +108,47 @@ def _patch_if_imported(name: str, module: str) -> None:
 def _patch(name: str, module: ModuleType) -> None:
     """Patch what an SDK has in a module that was imported; an SDK of another version has less."""
     with _lock:
-        install = _installs.get(name)
-        if install is None:
+        patches = _patches.get(name)
+        if patches is None:
             return
         for target in SDKS[name].targets:
             if target.module == module.__name__:
                 try:
-                    _put(SDKS[name].service, target, module, install)
+                    _put(name, target, module, patches)
                 except Exception as error:  # the import of an SDK must not fail because of us
                     swallow(error)
 
 
-def _put(service: str, target: Target, module: ModuleType, install: _Install) -> None:
+def _put(sdk: str, target: Target, module: ModuleType, patches: list[_Patch]) -> None:
     path, _, name = target.path.rpartition(".")
     owner: Any = getattr(module, path, None) if path else module
     before = None if owner is None else vars(owner).get(name, getattr(owner, name, None))
-    if before is None or any(
-        patch.owner is owner and patch.name == name for patch in install.patches
-    ):
+    if before is None or any(patch.owner is owner and patch.name == name for patch in patches):
         return
-    ours = _ours(service, target, before, install.state)
+    ours = _ours(sdk, target, before)
     setattr(owner, name, ours)
-    install.patches.append(_Patch(owner, name, before, ours))
+    patches.append(_Patch(owner, name, before, ours))
 
 
-def _ours(service: str, target: Target, before: Any, state: _Installed) -> Any:
+def _ours(sdk: str, target: Target, before: Any) -> Any:
+    service, note = SDKS[sdk].service, partial(_note, sdk, target.model)
     if target.module == "botocore.client":
-        return _bedrock(service, target, before, state)
+        return _bedrock(service, before, note)
     if isinstance(before, MethodType):  # of an object that the module made
         return getattr(before.__self__, before.__name__)
-    track, note = tracked_client(service, target.operation), partial(_note, target.model, state)
+    track = tracked_client(service, target.operation)
     if isinstance(before, (classmethod, staticmethod)):
         return track(type(before)(_noting(before.__func__, note)))
     return track(_noting(before, note))
 
 
 def _bedrock(
-    service: str, target: Target, before: Callable[..., Any], state: _Installed
+    service: str, before: Callable[..., Any], note: Callable[[Any], None]
 ) -> Callable[..., Any]:
     """Return a `_make_api_call` that tracks those of bedrock-runtime."""
 
     def noted(self: Any, operation_name: str, api_params: Any) -> Any:
-        _note(target.model, state, api_params)
+        note(api_params)
         return before(self, operation_name, api_params)
 
     calls = {
@@ -226,12 +202,15 @@ def _noting(function: Callable[..., Any], note: Callable[[Any], None]) -> Callab
     return wraps(function)(noting)
 
 
-def _note(model: str, state: _Installed, request: Any) -> None:
-    """Tell the operation what the request names as `model`, and what else matters."""
+def _note(sdk: str, model: str, request: Any) -> None:
+    """Tell the operation what the request names as `model`, and what else matters.
+
+    Clients keep methods that they were given, also when the SDK is not to be tracked any more.
+    """
     operation = current_operation()
     if operation is None:
         return
-    if not state.holds:
+    if sdk not in _patches:
         operation.drop()
         return
     if not isinstance(request, dict):

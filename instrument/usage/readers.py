@@ -34,6 +34,7 @@ __all__ = ["read_raised", "reader_for"]
 
 _KEYS = frozenset(BY_KEY)
 _HOOKS = frozenset({"__dict__", "__getattr__", "__getattribute__"})
+_KEYS_OR_STATUS = _KEYS | {"status"}
 _OBJECT_KEYS = _KEYS | {"status_code"}
 _PLAIN_KEYS = ("stopReason", "request_id", "finish_reason")
 _NUMBERS = frozenset({bool, complex, float, int})
@@ -44,7 +45,7 @@ _HOLDERS = {
 }
 _RARER_KEYS = _KEYS - {"error", "response", "usage", "usageMetadata"}
 _MARKS = frozenset({"event_type", "messageStart", "object", "type"})
-_TELLING = _KEYS | _MARKS | {"status"}
+_TELLING = _KEYS_OR_STATUS | _MARKS
 _FEW = 16
 _PROBED = 64
 _MAX_TYPES = 1_024
@@ -116,11 +117,12 @@ def _holds_scalars(value: dict[str, Any]) -> bool:
 
 def read_any_dict(value: Any) -> Reading | None:
     """Read a dict of any class by its keys, without running any code of that class."""
-    if not dict.keys(value).isdisjoint(_KEYS):
-        return read_document(dict(dict.items(value)))
-    if dict.__contains__(value, "status") and not dict.__contains__(value, "object"):
-        return document_failure(dict(dict.items(value)), None)
-    return None
+    if dict.keys(value).isdisjoint(_KEYS_OR_STATUS):
+        return None
+    fields = fields_of(value) or {}
+    if not fields.keys().isdisjoint(_KEYS):
+        return read_document(fields)
+    return None if "object" in fields else document_failure(fields, None)
 
 
 def read_proxy(value: MappingProxyType[str, Any]) -> Reading | None:
