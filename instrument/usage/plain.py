@@ -193,6 +193,8 @@ def embeddings_object(provider: str, general: Reader) -> Reader:
                 return general(response)
             counts = usage.__dict__
             new, total = counts["prompt_tokens"], counts["total_tokens"]
+            if new is None:
+                return general(response)
         except (AttributeError, KeyError, TypeError):
             return general(response)
         return Reading(

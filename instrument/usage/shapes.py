@@ -193,17 +193,20 @@ def read_response(fields: dict[str, Any]) -> Reading | None:
 def read_embeddings(fields: dict[str, Any]) -> Reading | None:
     """Read a dict that calls itself a list, as embeddings do, and has no id."""
     try:
-        usage, model = fields["usage"], fields["model"]
+        usage, model, first = fields["usage"], fields["model"], fields["data"][0]
         if (
             type(usage) is not dict
             or usage.keys() != _OF_EMBEDDINGS
+            or usage["prompt_tokens"] is None
+            or type(first) is not dict
+            or "relevance_score" in first
             or not _ODD_IN_LIST.isdisjoint(fields)
             or type(model) is not str
             or "grok" in model
             or fields.get("service_tier") not in USUAL_TIERS_OR_NONE
         ):
             return read_document(fields)
-    except (KeyError, TypeError):
+    except (IndexError, KeyError, TypeError):
         return read_document(fields)
     return Reading(
         usage["prompt_tokens"],

@@ -252,10 +252,14 @@ VOYAGE: dict[str, Any] = {"object": "list", "model": "voyage-4", "usage": {"tota
         ([{"relevance_score": 0.4, "index": 0}], "rerank"),
     ],
 )
-def test_what_is_embedded_or_ranked_is_all_input(data: list[Any], kind: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"prompt_tokens": None}, {"prompt_tokens": 26}])
+def test_what_is_embedded_or_ranked_is_all_input(
+    data: list[Any], kind: str, more: dict[str, Any]
+) -> None:
     reader = reader_for(dict)
     assert reader is not None
-    found = reader({**VOYAGE, "data": data})
+    reader({**VOYAGE, "data": data})  # which loads the family, and with it what reads at once
+    found = reader({**VOYAGE, "data": data, "usage": {**VOYAGE["usage"], **more}})
     assert found is not None
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (26, None, 26)
     assert (found.kind, found.model) == (kind, "voyage-4")
